@@ -1,0 +1,1 @@
+"""What a brand orders: brands and products, code orders, serials, the generation pipeline, QR symbols, exports."""

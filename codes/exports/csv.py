@@ -1,0 +1,45 @@
+"""CSV export: `serial,code_text`, one file a face, for variable-data presses.
+
+RFC 4180 with LF line ends and a header line. Both columns hold digits and URL characters only, so nothing is quoted.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from codes.orders import CodeOrder
+from codes.pipeline import Chunk
+from kit.files import replacing
+from offline_sdk.code_text import Profile
+
+HEADER = b"serial,code_text\n"
+
+
+class CsvExport:
+    """outer.csv and inner.csv in a folder."""
+
+    def __init__(self, order: CodeOrder, folder: Path) -> None:
+        self._folder = folder
+        self._faces = order.faces
+        self._files: dict[Profile, BinaryIO] = {}
+        self._open = ExitStack()
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self._folder / f"{face.name.lower()}.csv" for face in self._faces]
+
+    def __enter__(self) -> Self:
+        for face, path in zip(self._faces, self.paths, strict=True):
+            self._files[face] = self._open.enter_context(replacing(path))
+            self._files[face].write(HEADER)
+        return self
+
+    def add(self, chunk: Chunk) -> None:
+        lines = "".join([f"{serial},{text}\n" for serial, text in zip(chunk.serials, chunk.texts, strict=True)])
+        self._files[chunk.face].write(lines.encode("ascii"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)

@@ -1,0 +1,132 @@
+"""Database sessions: one schema on SQLite and PostgreSQL, transactions that the request scope ends.
+
+Domain code receives an open session and never commits; whoever opened the session does, once, at its end.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+Session = AsyncSession
+
+SQLITE_BUSY_TIMEOUT_MS = 10_000
+POSTGRES_STATEMENT_TIMEOUT_MS = 15_000
+POSTGRES_LOCK_TIMEOUT_MS = 10_000
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC datetime on every database; SQLite would otherwise give it back without its zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored moment must be aware")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def driver_url(url: str) -> str:
+    """The database URL with the asynchronous driver that this project uses."""
+    return url.replace("sqlite:///", "sqlite+aiosqlite:///", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+class Database:
+    """The engine, and the two ways to open a session on it."""
+
+    def __init__(self, url: str, connections: int = 10) -> None:
+        self.engine = _engine(url, connections)
+        # SQLite has one writer at a time. Queueing for it here is fair; its own busy handler sleeps and polls.
+        self._one_writer = asyncio.Lock() if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        self._writing = self.engine.execution_options(fanxing_writes=True)
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[Session]:
+        """A transaction that commits at the end, or leaves nothing behind when an error passes through."""
+        async with (
+            self._one_writer,
+            AsyncSession(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[Session]:
+        """A session that sees one state of the database and changes nothing."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _engine(url: str, connections: int) -> AsyncEngine:
+    if url.startswith("sqlite"):
+        engine = create_async_engine(driver_url(url), pool_size=connections, max_overflow=0)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    options = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
+    return create_async_engine(
+        driver_url(url),
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"options": options, "connect_timeout": 10},
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
+    # The driver's own BEGIN is deferred and comes too late; with isolation_level None it leaves transactions to us.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    # FULL: an acknowledged claim survives a power cut, not only a crash of this process.
+    for pragma in (
+        f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns to writing later fails at once when another wrote meanwhile, so writers say so
+    # at the start.
+    immediate = connection.get_execution_options().get("fanxing_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:
+    """INSERT with ON CONFLICT, which both databases have and SQLAlchemy keeps in their dialects."""
+    table: Table = model.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table models at run time
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all, and secrets that only their owner can read."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PRIVATE_MODE = 0o600
+PUBLIC_MODE = 0o644
+
+
+@contextmanager
+def replacing(path: Path, mode: int = PUBLIC_MODE) -> Iterator[BinaryIO]:
+    """Write beside `path`, flush to the disk, then take its place: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Create a new file readable by its owner alone. Raises FileExistsError rather than overwrite a secret."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

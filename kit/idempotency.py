@@ -1,0 +1,86 @@
+"""Idempotency keys: a request that moves value can be sent again, and its first answer comes back.
+
+The answer is stored in the transaction that did the work, so that either both exist or neither.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, Column, LargeBinary, Text, update
+from sqlmodel import Field, SQLModel, col, select
+
+from kit.db import Moment, Session, insert
+from kit.errors import Conflict, Invalid
+
+KEY_CHARACTERS_MIN = 8
+KEY_CHARACTERS_MAX = 64
+
+
+class IdempotencyKeyInvalid(Invalid):
+    code = "IdempotencyKeyInvalid"
+
+
+class IdempotencyKeyReused(Conflict):
+    code = "IdempotencyKeyReused"
+
+
+class IdempotentRequest(SQLModel, table=True):
+    """A request that was carried out, under the key that its caller chose."""
+
+    __tablename__: ClassVar[str] = "idempotent_request"
+
+    caller_id: uuid.UUID = Field(primary_key=True)
+    key: str = Field(primary_key=True, sa_type=Text)
+    fingerprint: bytes = Field(sa_type=LargeBinary)
+    answer: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    at: datetime = Field(sa_type=Moment)
+
+
+def fingerprint(operation: str, body: Mapping[str, Any]) -> bytes:
+    """SHA-256 of what is asked for; two requests are the same when it is."""
+    canonical = json.dumps([operation, body], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+async def begin(session: Session, caller_id: uuid.UUID, key: str, asked: bytes, now: datetime) -> dict[str, Any] | None:
+    """Claim the key for this request, or give back the answer that it had before.
+
+    None means: do the work, then call `remember`. A request under the same key that is still running is waited for.
+    Raises IdempotencyKeyInvalid (8..64 characters, printable ASCII) and IdempotencyKeyReused (another body).
+    """
+    if not KEY_CHARACTERS_MIN <= len(key) <= KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyInvalid(
+            f"Idempotency-Key must be {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} printable ASCII characters",
+            hint="Send a fresh random key, a UUID for example, with each new request.",
+        )
+    claimed = await session.exec(
+        insert(session, IdempotentRequest)
+        .values(caller_id=caller_id, key=key, fingerprint=asked, at=now)
+        .on_conflict_do_nothing()
+        .returning(col(IdempotentRequest.key))
+    )
+    if claimed.first() is not None:
+        return None
+    earlier = (
+        await session.exec(
+            select(IdempotentRequest).where(IdempotentRequest.caller_id == caller_id, IdempotentRequest.key == key)
+        )
+    ).one()
+    if earlier.fingerprint != asked or earlier.answer is None:
+        raise IdempotencyKeyReused(
+            "this Idempotency-Key was already used for another request", hint="Send a new key with a new request."
+        )
+    return earlier.answer
+
+
+async def remember(session: Session, caller_id: uuid.UUID, key: str, answer: dict[str, Any]) -> None:
+    """Store the answer, to be given again when the request comes again."""
+    await session.exec(
+        update(IdempotentRequest)
+        .where(col(IdempotentRequest.caller_id) == caller_id, col(IdempotentRequest.key) == key)
+        .values(answer=answer)
+    )

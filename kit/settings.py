@@ -1,0 +1,112 @@
+"""Configuration from environment variables FANXING_*, each with a safe default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kit.errors import ConfigurationError
+from offline_sdk.code_text import check_base_url
+from offline_sdk.errors import Malformed
+
+PREFIX = "FANXING_"
+
+
+class Settings(BaseSettings):
+    """Every setting of the server. Read it once, with `load`, and pass it on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    home: Path = Path("var")
+    """The data folder: SQLite database, keys, exports."""
+    database_url: str = ""
+    """postgresql://… or sqlite:///…; empty means fanxing.db in the data folder."""
+    base_url: str = "http://127.0.0.1:8000"
+    """Scheme, host and port under which phones reach this server; printed into every code."""
+    host: str = "127.0.0.1"
+    """Address that `fanxing serve` listens on."""
+    port: int = 8000
+    """Port that `fanxing serve` listens on, 1..65535."""
+    trust_domain: str = "fanxing"
+    """Name of the trust domain: key numbers are unique in it."""
+    vault_key_file: Path | None = None
+    """The key that encrypts personal data and serial keys; default: vault.key in the data folder."""
+    signer_passphrase_file: Path | None = None
+    """The passphrase of the private keys; default: signer.passphrase in the data folder. Only signing needs it."""
+    code_sender: Literal["none", "development"] = "none"
+    """How one-time codes travel. "development" shows them in the answer: never set it where strangers can come."""
+    carrier_url: str = ""
+    """Base URL of the mobile carrier's order interface; empty: data orders wait in the outbox."""
+    carrier_token: SecretStr = SecretStr("")
+    """Bearer token for the carrier."""
+    database_connections: int = 10
+    """Most open connections to the database in one process, 1..200."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("base_url")
+    @classmethod
+    def _canonical_base_url(cls, value: str) -> str:
+        try:
+            return check_base_url(value)
+        except Malformed as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("port")
+    @classmethod
+    def _port_range(cls, value: int) -> int:
+        if not 1 <= value <= 65535:
+            raise ValueError("a port is 1 to 65535")
+        return value
+
+    @field_validator("database_connections")
+    @classmethod
+    def _connections_range(cls, value: int) -> int:
+        if not 1 <= value <= 200:
+            raise ValueError("1 to 200 connections")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("a database URL starts with sqlite:/// or postgresql://")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL, never empty."""
+        return self.database_url or f"sqlite:///{self.home / 'fanxing.db'}"
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where file custody keeps the encrypted private keys."""
+        return self.home / "keys"
+
+    @property
+    def vault_key_path(self) -> Path:
+        return self.vault_key_file or self.home / "vault.key"
+
+    @property
+    def signer_passphrase_path(self) -> Path:
+        return self.signer_passphrase_file or self.home / "signer.passphrase"
+
+    @property
+    def root_public_path(self) -> Path:
+        """The root's public key: what a scanner pins, and what this server checks its own bundles against."""
+        return self.home / "root.pub"
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises ConfigurationError naming the variable; a wrong value is never repeated, since it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(faults, hint="README.md, section Configuration, lists every variable.") from None

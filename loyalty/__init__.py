@@ -1,0 +1,1 @@
+"""Members and what they earn: cards, one-time codes, the ledger, campaigns, benefits, fulfilment."""

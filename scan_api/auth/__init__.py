@@ -1,0 +1,1 @@
+"""Who is calling: API keys for machines, sessions for members."""

@@ -1,0 +1,62 @@
+"""Which HTTP status a refusal becomes, in one table, and the refusal's form as JSON."""
+
+from typing import Any
+
+from kit.errors import (
+    Conflict,
+    FanxingError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
+
+_STATUS_BY_KIND: dict[type[FanxingError], int] = {
+    Invalid: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    TooMany: 429,
+    Unavailable: 503,
+}
+
+# The verdict on a scanned code, by the error that refused it.
+STATUS_BY_VERDICT = {
+    "Malformed": 400,
+    "UnknownKey": 404,
+    "BadSignature": 404,
+    "KeyOutOfScope": 404,
+    "NeverIssued": 404,
+    "Revoked": 410,
+    "Recalled": 410,
+}
+
+
+class BodyTooLarge(Invalid):
+    code = "BodyTooLarge"
+
+
+class RequestInvalid(Invalid):
+    code = "RequestInvalid"
+
+
+class PageUnknown(NotFound):
+    code = "PageUnknown"
+
+
+def status_of(error: FanxingError) -> int:
+    """The HTTP status (RFC 9110, 15) for a refusal, by its kind."""
+    if isinstance(error, BodyTooLarge):
+        return 413
+    return next((status for kind, status in _STATUS_BY_KIND.items() if isinstance(error, kind)), 500)
+
+
+def as_json(error: FanxingError) -> dict[str, Any]:
+    """The refusal as every JSON endpoint gives it."""
+    body = {"code": error.code, "message": error.message}
+    if error.hint:
+        body["hint"] = error.hint
+    return {"error": body}

@@ -1,0 +1,107 @@
+"""File custody: one file a private key, sealed under a passphrase through a memory-hard key derivation.
+
+The file is JSON: format, kdf {name, salt, passes, memory_kib, lanes}, public (hex), sealed (hex of AES-256-GCM
+nonce ‖ ciphertext ‖ tag over the 32-byte seed, bound to the name and the public key).
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
+from kit.files import write_secret
+from kit.vault import KEY_BYTES, VaultSealBroken, seal, unseal
+from signer.custody import CustodyError
+
+_FORMAT = "fanxing-key-1"
+# RFC 9106, 4: the second recommended option (64 MiB, 3 passes, 4 lanes).
+_PASSES = 3
+_MEMORY_KIB = 64 * 1024
+_LANES = 4
+_SALT_BYTES = 16
+_SIGNATURE_BYTES = 64
+_NAME = re.compile(r"[a-z0-9-]{1,64}")
+
+PASSPHRASE_CHARACTERS_MIN = 12
+
+
+class FileCustody:
+    """Keys in a folder. The passphrase is asked for when a key is first used, and the opened key kept in memory."""
+
+    def __init__(self, folder: Path, passphrase: Callable[[], str]) -> None:
+        self._folder = folder
+        self._passphrase = passphrase
+        self._opened: dict[str, bytes] = {}
+
+    def create(self, name: str) -> bytes:
+        passphrase = self._passphrase()
+        if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
+            raise CustodyError(f"the passphrase must have at least {PASSPHRASE_CHARACTERS_MIN} characters")
+        private = Ed25519PrivateKey.generate()
+        public = private.public_key().public_bytes_raw()
+        kdf = {
+            "name": "argon2id",
+            "salt": os.urandom(_SALT_BYTES).hex(),
+            "passes": _PASSES,
+            "memory_kib": _MEMORY_KIB,
+            "lanes": _LANES,
+        }
+        sealed = seal(_derive(passphrase, kdf), private.private_bytes_raw(), _context(name, public))
+        record = {"format": _FORMAT, "kdf": kdf, "public": public.hex(), "sealed": sealed.hex()}
+        try:
+            write_secret(self._path(name), json.dumps(record, indent=1).encode() + b"\n")
+        except FileExistsError:
+            raise CustodyError(f"a key named {name} exists already") from None
+        return public
+
+    def sign_many(self, name: str, messages: Sequence[bytes]) -> list[bytes]:
+        key = self._opened.get(name) or self._open(name)
+        return [crypto_sign(message, key)[:_SIGNATURE_BYTES] for message in messages]
+
+    def _open(self, name: str) -> bytes:
+        try:
+            record = json.loads(self._path(name).read_bytes())
+            public = bytes.fromhex(record["public"])
+            seed = unseal(
+                _derive(self._passphrase(), record["kdf"]), bytes.fromhex(record["sealed"]), _context(name, public)
+            )
+        except FileNotFoundError:
+            raise CustodyError(f"no private key named {name} in {self._folder}") from None
+        except VaultSealBroken:
+            raise CustodyError(
+                f"the private key {name} does not open",
+                hint="The passphrase is wrong (FANXING_SIGNER_PASSPHRASE_FILE), or the key file was altered.",
+            ) from None
+        except (KeyError, TypeError, ValueError):
+            raise CustodyError(f"the key file of {name} is damaged", hint="Restore it from a backup.") from None
+        derived_public, key = crypto_sign_seed_keypair(seed)
+        if derived_public != public:
+            raise CustodyError(f"the key file of {name} is damaged: its public key is another key's")
+        self._opened[name] = key
+        return key
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise CustodyError("a key name is 1 to 64 of a-z, 0-9 and the hyphen")
+        return self._folder / f"{name}.key.json"
+
+
+def _derive(passphrase: str, kdf: dict[str, object]) -> bytes:
+    if kdf["name"] != "argon2id":
+        raise ValueError("unknown key derivation")
+    return Argon2id(
+        salt=bytes.fromhex(str(kdf["salt"])),
+        length=KEY_BYTES,
+        iterations=int(str(kdf["passes"])),
+        lanes=int(str(kdf["lanes"])),
+        memory_cost=int(str(kdf["memory_kib"])),
+    ).derive(passphrase.encode())
+
+
+def _context(name: str, public: bytes) -> bytes:
+    return b"fanxing/custody/file\x00" + name.encode() + b"\x00" + public

@@ -1,0 +1,117 @@
+"""Trust bundles: what scanners know about keys and revocations, signed by the root, with a sequence that only rises."""
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from sqlalchemy import LargeBinary, Text
+from sqlmodel import Field, SQLModel, col, func, select
+
+from kit.db import Moment, Session
+from kit.errors import Invalid, Unavailable
+from offline_sdk.bundle import Bundle, BundleKey, seal, to_be_signed
+from offline_sdk.revocation import Revocations
+from signer.keys import Issuer, KeyState, Revocation, SigningKey
+from signer.service import SigningService
+
+LIFETIME_DEFAULT = timedelta(days=30)
+LIFETIME_MAX = timedelta(days=366)
+
+
+class BundleLifetimeInvalid(Invalid):
+    code = "BundleLifetimeInvalid"
+
+
+class TrustBundleMissing(Unavailable):
+    code = "TrustBundleMissing"
+
+
+class TrustBundle(SQLModel, table=True):
+    """A published bundle, kept for ever: it is evidence of what scanners were told, and when."""
+
+    __tablename__: ClassVar[str] = "trust_bundle"
+
+    seq: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    issued_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=Moment)
+    sha256: str = Field(sa_type=Text)
+    document: bytes = Field(sa_type=LargeBinary)
+
+
+async def publish(
+    session: Session,
+    service: SigningService,
+    domain: str,
+    root_public: bytes,
+    now: datetime,
+    lifetime: timedelta = LIFETIME_DEFAULT,
+) -> TrustBundle:
+    """Sign the present state of keys and revocations as the next bundle.
+
+    Two publications at once cannot take the same sequence number: the second fails on the primary key.
+    Raises BundleLifetimeInvalid unless the lifetime is above zero and at most 366 days.
+    """
+    if not timedelta(0) < lifetime <= LIFETIME_MAX:
+        raise BundleLifetimeInvalid(f"a bundle lives more than 0 and at most {LIFETIME_MAX.days} days")
+    highest = (await session.exec(select(func.max(TrustBundle.seq)))).one()
+    issued = int(now.timestamp())
+    bundle = Bundle(
+        domain=domain,
+        seq=(highest or 0) + 1,
+        issued=issued,
+        expires=issued + int(lifetime.total_seconds()),
+        keys=await _keys(session),
+        revocations=await _revocations(session),
+    )
+    payload = bundle.payload()
+    document = seal(payload, root_public, service.sign_as_root(to_be_signed(payload, root_public)))
+    Bundle.load(document, root_public)  # never publish what a scanner would refuse
+    published = TrustBundle(
+        seq=bundle.seq,
+        issued_at=now,
+        expires_at=now + lifetime,
+        sha256=hashlib.sha256(document).hexdigest(),
+        document=document,
+    )
+    session.add(published)
+    await session.flush()
+    return published
+
+
+async def latest(session: Session) -> TrustBundle:
+    """The bundle with the highest sequence number. Raises TrustBundleMissing when none was published."""
+    bundle = (await session.exec(select(TrustBundle).order_by(col(TrustBundle.seq).desc()).limit(1))).first()
+    if bundle is None:
+        raise TrustBundleMissing("no trust bundle was published yet", hint="`fanxing bundle publish` makes one.")
+    return bundle
+
+
+async def _keys(session: Session) -> tuple[BundleKey, ...]:
+    rows = await session.exec(
+        select(SigningKey, Issuer)
+        .join(Issuer, col(SigningKey.issuer_id) == Issuer.issuer_id)
+        .order_by(col(SigningKey.kid))
+    )
+    return tuple(
+        BundleKey(
+            kid=key.kid,
+            public=key.public,
+            issuer=issuer.name,
+            gtin_prefixes=tuple(issuer.gtin_prefixes),
+            not_before=int(key.not_before.timestamp()) if key.not_before else None,
+            not_after=int(key.not_after.timestamp()) if key.not_after else None,
+            order_min=key.order_min,
+            order_max=key.order_max,
+        )
+        for key, issuer in rows
+    )
+
+
+async def _revocations(session: Session) -> Revocations:
+    revoked_keys = await session.exec(select(SigningKey.kid).where(SigningKey.state == KeyState.REVOKED))
+    rows = (await session.exec(select(Revocation))).all()
+    return Revocations.collect(
+        keys=revoked_keys,
+        orders=((row.gtin, row.order_min, row.order_max) for row in rows if row.item_number is None),
+        items=((row.gtin, row.order_min, row.item_number) for row in rows if row.item_number is not None),
+    )

@@ -1,0 +1,86 @@
+"""Signing: makes keys, and signs with them, through whatever custody holds the private side."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from kit.db import Session
+from kit.errors import Conflict
+from signer.custody import Custody
+from signer.custody.file import FileCustody
+from signer.keys import (
+    ORDER_NUMBER_MAX,
+    ORDER_NUMBER_MIN,
+    Issuer,
+    KeyState,
+    SigningKey,
+    active_key,
+    end_key,
+    next_kid,
+)
+
+_ROOT_NAME = "root"
+
+
+class SigningKeyNotActive(Conflict):
+    code = "SigningKeyNotActive"
+
+
+class SigningService:
+    """Signs messages with the keys of one trust domain."""
+
+    def __init__(self, custody: Custody) -> None:
+        self._custody = custody
+
+    def create_root(self) -> bytes:
+        """Make the root key that signs trust bundles, once in a trust domain. Returns its 32-byte public key."""
+        return self._custody.create(_ROOT_NAME)
+
+    def sign_as_root(self, message: bytes) -> bytes:
+        """A 64-byte Ed25519 signature (RFC 8032) by the root key."""
+        return self._custody.sign_many(_ROOT_NAME, [message])[0]
+
+    async def create_key(
+        self,
+        session: Session,
+        issuer: Issuer,
+        now: datetime,
+        *,
+        order_min: int = ORDER_NUMBER_MIN,
+        order_max: int = ORDER_NUMBER_MAX,
+    ) -> SigningKey:
+        """Give the issuer a new active key under the next free key number."""
+        assert issuer.issuer_id is not None  # rows read from the database have their key
+        kid = await next_kid(session)
+        # The name carries the moment: a rolled-back transaction leaves a key file behind, and its number comes again.
+        name = f"key-{kid:05d}-{now:%Y%m%d%H%M%S%f}"
+        key = SigningKey(
+            kid=kid,
+            issuer_id=issuer.issuer_id,
+            public=self._custody.create(name),
+            order_min=order_min,
+            order_max=order_max,
+            custody_name=name,
+            created_at=now,
+        )
+        session.add(key)
+        await session.flush()
+        return key
+
+    async def rotate_key(self, session: Session, issuer: Issuer, now: datetime) -> tuple[SigningKey, SigningKey]:
+        """Retire the issuer's active key and make its successor: (retired, new). Codes already signed stay good."""
+        assert issuer.issuer_id is not None
+        old = await active_key(session, issuer.issuer_id)
+        new = await self.create_key(session, issuer, now, order_min=old.order_min, order_max=old.order_max)
+        return await end_key(session, old.kid, KeyState.RETIRED, now), new
+
+    def sign_many(self, key: SigningKey, messages: Sequence[bytes]) -> list[bytes]:
+        """A 64-byte signature for each message, in order. Raises SigningKeyNotActive for a key that was ended."""
+        if key.state == KeyState.REVOKED:
+            raise SigningKeyNotActive(f"key number {key.kid} is revoked", hint="Sign with the issuer's active key.")
+        return self._custody.sign_many(key.custody_name, messages)
+
+
+def with_file_custody(folder: Path, passphrase: Callable[[], str]) -> SigningService:
+    """A service over key files in a folder; the passphrase is asked for when a key is first needed."""
+    return SigningService(FileCustody(folder, passphrase))
