@@ -6,7 +6,7 @@ import numpy as np
 import qrcode
 from numpy.typing import NDArray
 from PIL import Image
-from qrcode.util import MODE_8BIT_BYTE, MODE_ALPHA_NUM, MODE_NUMBER, QRData
+from qrcode.util import QRData
 
 from offline_sdk.code_text import segments
 
@@ -19,14 +19,8 @@ _LEVELS = {
     "Q": qrcode.constants.ERROR_CORRECT_Q,
     "H": qrcode.constants.ERROR_CORRECT_H,
 }
-_MODES: tuple[Literal[1, 2, 4], ...] = (
-    MODE_8BIT_BYTE,
-    MODE_NUMBER,
-    MODE_ALPHA_NUM,
-    MODE_NUMBER,
-    MODE_ALPHA_NUM,
-    MODE_NUMBER,
-)
+# Mode indicators (ISO/IEC 18004, table 2): byte, numeric, alphanumeric, numeric, alphanumeric, numeric.
+_MODES: tuple[Literal[1, 2, 4], ...] = (4, 1, 2, 1, 2, 1)
 
 Modules = NDArray[np.bool_]
 

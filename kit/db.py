@@ -65,6 +65,9 @@ class Database:
         # SQLite has one writer at a time. Queueing for it here is fair; its own busy handler sleeps and polls.
         self._one_writer = asyncio.Lock() if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
         self._writing = self.engine.execution_options(fanxing_writes=True)
+        # SQLite shows a transaction one state anyway; PostgreSQL must be asked.
+        snapshot = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self.engine.execution_options(**snapshot)
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[Session]:
@@ -79,7 +82,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[Session]:
         """A session that sees one state of the database and changes nothing."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+        async with AsyncSession(self._reading, expire_on_commit=False) as session:
             yield session
 
     async def close(self) -> None:

@@ -4,13 +4,10 @@ Domain packages subclass one of the kinds below. A kind says what sort of refusa
 becomes is decided in one table, `scan_api.errors`.
 """
 
-from typing import ClassVar
-
-
 class FanxingError(Exception):
     """Base of every refusal. `code` is part of the public interface: callers branch on it, so it never changes."""
 
-    code: ClassVar[str] = "Internal"
+    code: str = "Internal"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

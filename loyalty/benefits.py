@@ -21,6 +21,7 @@ from loyalty.ledger import AccountId, Leg, Purpose, Transfer
 
 CODE_CHARACTERS = 16
 """80 random bits: nobody guesses a coupon that is worth having."""
+COUPONS_LISTED_MAX = 200
 _CODE_GROUP = 4
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
 _READ_AS = str.maketrans("ILO", "110")
@@ -83,9 +84,13 @@ class Coupon(SQLModel, table=True):
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What a coupon gives: its words, its value in fen (0: no value in money), and until when."""
+class NewCoupon:
+    """A coupon to be issued. `value_fen` is its value in money, in fen; 0 when it has none."""
 
+    coupon_id: uuid.UUID
+    member_id: uuid.UUID
+    campaign_id: uuid.UUID
+    brand_id: int
     text_zh: str
     text_en: str
     value_fen: int
@@ -99,10 +104,13 @@ class HeldCoupon:
     coupon_id: uuid.UUID
     campaign_id: uuid.UUID
     brand_id: int
-    promise: Promise
+    text_zh: str
+    text_en: str
+    value_fen: int
     code: str
     state: CouponState
     issued_at: datetime
+    expires_at: datetime
     redeemed_at: datetime | None
 
 
@@ -124,10 +132,26 @@ def coupon_asset(campaign_id: uuid.UUID) -> str:
     return f"coupon:{campaign_id}"
 
 
-async def issue(
-    session: Session, vault: Vault, holder: AccountId, coupon_id: uuid.UUID, brand_id: int, promise: Promise, now: datetime
-) -> HeldCoupon:
-    raise NotImplementedError
+async def issue(session: Session, vault: Vault, new: NewCoupon, now: datetime) -> HeldCoupon:
+    """Write a coupon out for a member; the caller has moved it to his account of the ledger."""
+    code = "".join(secrets.choice(_ALPHABET) for _ in range(CODE_CHARACTERS))
+    coupon = Coupon(
+        member_id=new.member_id,
+        coupon_id=new.coupon_id,
+        campaign_id=new.campaign_id,
+        brand_id=new.brand_id,
+        code_fingerprint=_fingerprint(vault, code),
+        code_sealed=vault.seal(code.encode(), _context(new.coupon_id)),
+        text_zh=new.text_zh,
+        text_en=new.text_en,
+        value_fen=new.value_fen,
+        status=CouponState.ISSUED,
+        issued_at=now,
+        expires_at=new.expires_at,
+    )
+    session.add(coupon)
+    await session.flush()
+    return _held(vault, coupon, now)
 
 
 async def redeem(
@@ -144,7 +168,7 @@ async def redeem(
     `brand_ids` are the brands that the shop serves, None: all. Raises CouponUnknown, CouponAlreadyRedeemed and
     CouponExpired.
     """
-    fingerprint = _fingerprint(vault, read_code(code))
+    fingerprint = _fingerprint(vault, _read_code(code))
     served = [col(Coupon.brand_id).in_(brand_ids)] if brand_ids is not None else []
     used = await session.exec(
         update(Coupon)
@@ -188,8 +212,48 @@ def _refusal(coupon: Coupon | None) -> CouponUnknown | CouponAlreadyRedeemed | C
 
 
 async def coupons_of(session: Session, vault: Vault, member_id: uuid.UUID, now: datetime) -> list[HeldCoupon]:
-    """The member's coupons with their codes, latest first."""
+    """The member's coupons with their codes, latest first, at most 200."""
     coupons = await session.exec(
-        select(Coupon).where(Coupon.member_id == member_id).order_by(col(Coupon.issued_at).desc(), Coupon.coupon_id)
+        select(Coupon)
+        .where(Coupon.member_id == member_id)
+        .order_by(col(Coupon.issued_at).desc(), col(Coupon.coupon_id).desc())
+        .limit(COUPONS_LISTED_MAX)
     )
-    return [_held(coupon, _unsealed(vault, coupon), now) for coupon in coupons]
+    return [_held(vault, coupon, now) for coupon in coupons]
+
+
+def _held(vault: Vault, coupon: Coupon, now: datetime) -> HeldCoupon:
+    state = CouponState(coupon.status)
+    if state is CouponState.ISSUED and coupon.expires_at <= now:
+        state = CouponState.EXPIRED
+    return HeldCoupon(
+        coupon_id=coupon.coupon_id,
+        campaign_id=coupon.campaign_id,
+        brand_id=coupon.brand_id,
+        text_zh=coupon.text_zh,
+        text_en=coupon.text_en,
+        value_fen=coupon.value_fen,
+        code=show_code(vault.unseal(coupon.code_sealed, _context(coupon.coupon_id)).decode()),
+        state=state,
+        issued_at=coupon.issued_at,
+        expires_at=coupon.expires_at,
+        redeemed_at=coupon.redeemed_at,
+    )
+
+
+def show_code(code: str) -> str:
+    """The code in groups of four, as people read it aloud."""
+    return "-".join(code[start : start + _CODE_GROUP] for start in range(0, len(code), _CODE_GROUP))
+
+
+def _read_code(typed: str) -> str:
+    # Anything may stand between the groups, and letters that look like digits are read as digits.
+    return "".join(c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()).translate(_READ_AS)
+
+
+def _fingerprint(vault: Vault, code: str) -> bytes:
+    return vault.fingerprint("coupon-code", code)
+
+
+def _context(coupon_id: uuid.UUID) -> bytes:
+    return b"coupon-code" + coupon_id.bytes

@@ -309,10 +309,8 @@ async def _take(session: Session, leg: Leg) -> tuple[AccountId, int]:
             balance = await _take_from(session, account, leg.amount)
             if balance is not None:
                 return account, balance
-        holding = await holders_with(
-            session, [other.holder_id for other in leg.otherwise], leg.account.asset, leg.account.purpose, -leg.amount
-        )
-        candidates = [other for other in leg.otherwise if other.holder_id in holding]
+        held = await balances_of(session, leg.otherwise)
+        candidates = [other for other in leg.otherwise if held.get(other, 0) + leg.amount >= 0]
     raise InsufficientBalance(f"not enough {leg.account.asset} in the {leg.account.purpose} account")
 
 
@@ -333,21 +331,17 @@ async def _take_from(session: Session, account: AccountId, amount: int) -> int |
     return balance
 
 
-async def holders_with(
-    session: Session, holder_ids: Collection[uuid.UUID], asset: str, purpose: Purpose, at_least: int
-) -> set[uuid.UUID]:
-    """Those of the holders whose account of this asset and purpose holds `at_least` units now."""
-    if not holder_ids:
-        return set()
+async def balances_of(session: Session, accounts: Collection[AccountId]) -> dict[AccountId, int]:
+    """The balances of the accounts named; one that was never used is missing."""
+    if not accounts:
+        return {}
     found = await session.exec(
-        select(Account.holder_id).where(
-            col(Account.holder_id).in_(holder_ids),
-            Account.asset == asset,
-            Account.purpose == purpose,
-            Account.balance >= at_least,
+        select(Account.holder_id, Account.asset, Account.purpose, Account.balance).where(
+            col(Account.holder_id).in_({account.holder_id for account in accounts})
         )
     )
-    return set(found)
+    held = {AccountId(holder, asset, Purpose(purpose)): balance for holder, asset, purpose, balance in found}
+    return {account: held[account] for account in accounts if account in held}
 
 
 async def balances(session: Session, holder_id: uuid.UUID) -> dict[tuple[str, Purpose], int]:

@@ -184,7 +184,8 @@ def _wait(sent: Sequence[datetime], now: datetime) -> timedelta:
     return max(waits)
 
 
-async def check_code(session: Session, vault: Vault, group_id: int, phone: str, code: str, *, now: datetime
+async def check_code(
+    session: Session, vault: Vault, group_id: int, phone: str, code: str, *, now: datetime
 ) -> CodeCheck:
     """Compare what somebody typed with the code sent to the number; a match works once, and every try counts.
 

@@ -329,7 +329,7 @@ def _array(content: object, name: str) -> list[Any]:
 
 def _triple(content: object, name: str) -> list[Any]:
     triple = _array(content, name)
-    if len(triple) != 3:  # noqa: PLR2004
+    if len(triple) != 3:
         raise BundleMalformed(f"{name} is not an array of three")
     return triple
 

@@ -160,9 +160,7 @@ def encode_message(profile: int, kid: int, gtin: str, serial: str) -> bytes:
     return _MESSAGE.pack(MESSAGE_PREFIX, profile, kid, int(gtin), SERIAL_DIGITS, serial.encode("ascii"))
 
 
-def encode_text(  # noqa: PLR0913, PLR0917 - a record built per code would cost more than the text
-    base_url: str, profile: int, kid: int, signature: bytes, gtin: str, serial: str
-) -> str:
+def encode_text(base_url: str, profile: int, kid: int, signature: bytes, gtin: str, serial: str) -> str:
     """Return the code text of a signed item.
 
     Made for the generation loop, so it trusts its arguments: pass a base URL that `check_base_url` returned and

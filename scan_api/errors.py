@@ -12,6 +12,7 @@ from kit.errors import (
     Unauthenticated,
     Unavailable,
 )
+from scan_api.scans import CodeRefused
 
 _STATUS_BY_KIND: dict[type[FanxingError], int] = {
     Invalid: 400,
@@ -51,6 +52,8 @@ def status_of(error: FanxingError) -> int:
     """The HTTP status (RFC 9110, 15) for a refusal, by its kind."""
     if isinstance(error, BodyTooLarge):
         return 413
+    if isinstance(error, CodeRefused):
+        return STATUS_BY_VERDICT[error.code]
     return next((status for kind, status in _STATUS_BY_KIND.items() if isinstance(error, kind)), 500)
 
 

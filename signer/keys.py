@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, CheckConstraint, Column, LargeBinary, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel, col, func, select
+from sqlmodel import Field, SQLModel, col, func, or_, select
 
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
@@ -224,3 +224,20 @@ async def _revoke(
     )
     session.add(revocation)
     return revocation
+
+
+async def is_revoked(session: Session, kid: int, gtin: str, order_number: int, item_number: int) -> bool:
+    """Whether an item's codes are refused: by its key, its order or by itself."""
+    if (await key_numbered(session, kid)).state == KeyState.REVOKED:
+        return True
+    found = await session.exec(
+        select(Revocation.revocation_id)
+        .where(
+            Revocation.gtin == gtin,
+            Revocation.order_min <= order_number,
+            Revocation.order_max >= order_number,
+            or_(col(Revocation.item_number).is_(None), col(Revocation.item_number) == item_number),
+        )
+        .limit(1)
+    )
+    return found.first() is not None

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Text, literal, union_all
-from sqlmodel import Field, SQLModel, col, select
+from sqlalchemy import BigInteger, CheckConstraint, Column, ColumnElement, Text
+from sqlmodel import Field, SQLModel, select
 
 from codes.orders import CodeOrder
 from kit.db import Moment, Session, insert
@@ -75,7 +75,7 @@ class ItemEvent(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step in an item's life. `items` names the items it was of; None means the whole order."""
+    """One step in an item's life, recorded for the item itself or for its whole order."""
 
     event_id: uuid.UUID
     step: Step
@@ -145,16 +145,18 @@ async def record_for_items(
 
 async def events_of(session: Session, order_id: int, item_key: int) -> list[Event]:
     """The recorded events of one item, its order's among them, oldest first."""
-    columns = ("event_id", "step", "at", "recorded_at", "place", "by")
-    rows = await session.execute(
-        union_all(
-            select(*(getattr(OrderEvent, name) for name in columns), literal(True)).where(
-                OrderEvent.order_id == order_id
-            ),
-            select(*(getattr(ItemEvent, name) for name in columns), literal(False)).where(
-                col(ItemEvent.item_key) == item_key
-            ),
-        )
-    )
-    events = [Event(row[0], Step(row[1]), *row[2:6], whole_order=bool(row[6])) for row in rows]
+    events = [
+        *await _events(session, OrderEvent, OrderEvent.order_id == order_id),
+        *await _events(session, ItemEvent, ItemEvent.item_key == item_key),
+    ]
     return sorted(events, key=lambda event: (event.at, event.recorded_at))
+
+
+async def _events(
+    session: Session, table: type[OrderEvent] | type[ItemEvent], where: ColumnElement[bool] | bool
+) -> list[Event]:
+    rows = await session.exec(select(table).where(where))
+    return [
+        Event(row.event_id, Step(row.step), row.at, row.recorded_at, row.place, row.by, table is OrderEvent)
+        for row in rows
+    ]

@@ -50,9 +50,9 @@ ZH: dict[str, str] = {
     "error.title": "暂时无法验证",
     "error.lead": "我们的服务出了问题，这不说明商品是真是假。",
     "error.todo.1": "请过一会儿再扫一次。",
-    "error.todo.2": "在验证通过之前，请不要只凭这个码判断真假。",
+    "error.todo.2": "在查清之前，请不要只凭这个码判断真假。",
     "warning.not_active": "这件商品尚未上市。若你已在市面上见到它，请向商店或品牌方核实。",
-    "warning.scanned_often": "这个码被扫描的次数异常多，你手上的可能是复制品。请核对下方的流转记录，有疑问就联系品牌方。",
+    "warning.scanned_often": "这个码被扫的次数异常多，你手上的可能是复制品。请核对下方的流转记录，有疑问就联系品牌方。",
     # Item and its scans
     "item.heading": "商品",
     "item.gtin": "商品条码 GTIN",
@@ -65,7 +65,7 @@ ZH: dict[str, str] = {
     "scans.earlier.meaning": (
         "如果你刚买到它、自己从未扫过，说明有人先扫过：可能是在店里，也可能是码被复制了。包装若已拆封或看着不对，请问商店或品牌方。"
     ),
-    "scans.honest": "签名能防伪造，防不了复制：真码也可能被翻印到别的商品上。请把扫码次数和流转记录与手上的商品对一对。",
+    "scans.honest": "签名能防伪造，防不了复制：真码也可能被翻印到别的商品上。请拿扫码次数和流转记录与手上的商品核对。",
     # Timeline
     "timeline.heading": "它从哪里来",
     "timeline.zone": "时间均为{zone}（UTC+8）",
@@ -76,7 +76,6 @@ ZH: dict[str, str] = {
     "step.scanned": "被扫码",
     "step.claimed": "奖品被领取",
     # Prize
-    "offers.heading": "奖品",
     "prize.points.one": "{amount} 积分",
     "prize.points.many": "{amount} 积分",
     "prize.mb.one": "{amount} MB 流量",
@@ -84,6 +83,7 @@ ZH: dict[str, str] = {
     "prize.coupon.one": "{amount} 张优惠券",
     "prize.coupon.many": "{amount} 张优惠券",
     "offer.claim": "领取 {prize}",
+    "offer.jump": "有奖品可领：{prize}",
     "offer.sign_in": "用手机号领取",
     "offer.claimed_by_you": "你已领取这份奖品。",
     "offer.claimed": "这份奖品已被领走，每个码只能领一次。若你刚刚拆开包装，请联系品牌方。",
@@ -95,9 +95,10 @@ ZH: dict[str, str] = {
     "offer.not_active": "商品尚未上市，暂时不能领取。",
     # Phone and one-time code
     "phone.title": "用手机号登录",
-    "phone.lead": "我们会发一条短信验证码，确认号码是你的。",
+    "phone.lead.me": "查看你的积分、会员卡和优惠券。",
+    "phone.lead.claim": "确认号码后即可领取奖品。",
     "phone.label": "手机号码",
-    "phone.hint": "中国大陆以外的号码请加国际区号，如 +65。",
+    "phone.hint": "我们会发短信验证码到这个号码。中国大陆以外请加国际区号，如 +65。",
     "phone.submit": "获取验证码",
     "phone.problem.invalid_phone": "这不像是一个能收短信的手机号码，请检查后重填。",
     "phone.problem.too_many_requests": "请求太频繁了，请过几分钟再试。",
@@ -140,7 +141,6 @@ ZH: dict[str, str] = {
     "me.sign_out": "退出登录",
     "card.heading": "你的会员卡",
     "card.number": "卡号",
-    "card.tier": "等级",
     "coupon.code": "券码",
     "coupon.usable": "可使用",
     "coupon.redeemed": "已核销",
@@ -240,7 +240,6 @@ EN: dict[str, str] = {
     "step.scanned": "Scanned",
     "step.claimed": "Prize claimed",
     # Prize
-    "offers.heading": "Prize",
     "prize.points.one": "{amount} point",
     "prize.points.many": "{amount} points",
     "prize.mb.one": "{amount} MB of data",
@@ -248,6 +247,7 @@ EN: dict[str, str] = {
     "prize.coupon.one": "{amount} coupon",
     "prize.coupon.many": "{amount} coupons",
     "offer.claim": "Claim {prize}",
+    "offer.jump": "A prize awaits: {prize}",
     "offer.sign_in": "Claim with your phone number",
     "offer.claimed_by_you": "You have claimed this prize.",
     "offer.claimed": (
@@ -262,9 +262,10 @@ EN: dict[str, str] = {
     "offer.not_active": "The item is not on sale yet, so its prize cannot be claimed.",
     # Phone and one-time code
     "phone.title": "Sign in with your phone",
-    "phone.lead": "We text you a one-time code to make sure the number is yours.",
+    "phone.lead.me": "See your points, cards and coupons.",
+    "phone.lead.claim": "Once the number is confirmed, the prize is yours.",
     "phone.label": "Mobile number",
-    "phone.hint": "Outside mainland China, start with the country code, such as +65.",
+    "phone.hint": "We text a code to this number. Outside mainland China, start with the country code, such as +65.",
     "phone.submit": "Text me a code",
     "phone.problem.invalid_phone": "This does not look like a number that can receive texts. Please check it.",
     "phone.problem.too_many_requests": "Too many requests. Please try again in a few minutes.",
@@ -308,7 +309,6 @@ EN: dict[str, str] = {
     "me.sign_out": "Sign out",
     "card.heading": "Your card",
     "card.number": "Card number",
-    "card.tier": "Tier",
     "coupon.code": "Coupon code",
     "coupon.usable": "Ready to use",
     "coupon.redeemed": "Used",
@@ -341,7 +341,8 @@ WORDS: dict[Language, dict[str, str]] = {"zh": ZH, "en": EN}
 
 def say(language: Language, key: str, **values: Any) -> Markup:
     """The wording of `key` with its values filled in, each escaped unless it is markup already."""
-    return Markup(WORDS[language][key]).format(**values)
+    # The wording is ours and may be markup; Markup.format escapes what is filled in.
+    return Markup(WORDS[language][key]).format(**values)  # noqa: S704
 
 
 def isolated(text: str) -> Markup:

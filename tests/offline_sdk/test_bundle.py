@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -154,9 +155,7 @@ def test_document_with_another_protected_header_is_malformed(
         lambda p, u, c, s: cbor2.dumps(cbor2.CBORTag(18, [p, u, c, s[:-1]])),
         lambda p, u, c, s: b"\xd8\x12" + cbor2.dumps([p, u, c, s]),
         lambda p, u, c, s: b"\xd2\x9f" + b"".join(map(cbor2.dumps, (p, u, c, s))) + b"\xff",
-        lambda p, u, c, s: (
-            b"\xd2\x84" + cbor2.dumps(p) + b"\xa0\x5a" + len(c).to_bytes(4, "big") + c + cbor2.dumps(s)
-        ),
+        lambda p, u, c, s: b"\xd2\x84" + cbor2.dumps(p) + b"\xa0\x5a" + len(c).to_bytes(4, "big") + c + cbor2.dumps(s),
         lambda p, u, c, s: b"\xd2\x84" + cbor2.dumps(p) + b"\xa0\x5f" + cbor2.dumps(c) + b"\xff" + cbor2.dumps(s),
         lambda p, u, c, s: b"\xd2\x84" + cbor2.dumps(p) + b"\xa0" + cbor2.dumps(c) + b"\x59\x00\x40" + s,
     ],
@@ -393,9 +392,9 @@ def test_revoked_order_ranges_are_at_most_100_000() -> None:
         lambda: key(gtin_prefixes=["690"]),
         lambda: key(public=bytearray(PUBLIC)),
         lambda: dataclasses.replace(GOLDEN, seq=0),
-        lambda: dataclasses.replace(GOLDEN, keys=[KEY]),
+        lambda: dataclasses.replace(GOLDEN, keys=[KEY]),  # type: ignore[arg-type]
         lambda: dataclasses.replace(GOLDEN, keys=(KEY, KEY)),
-        lambda: dataclasses.replace(GOLDEN, revocations=None),
+        lambda: dataclasses.replace(GOLDEN, revocations=None),  # type: ignore[arg-type]
     ],
 )
 def test_field_out_of_range_is_malformed(make: Callable[[], object]) -> None:
@@ -535,3 +534,8 @@ def test_json_shows_every_field() -> None:
             "items": [{"gtin": GTIN, "order": 1, "items": [160_391_752, 975_404_383]}],
         },
     }
+
+
+def test_documentation_prints_the_golden_document() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trust-bundle.md").read_text("utf-8")
+    assert GOLDEN_HEX in "".join(page.split())

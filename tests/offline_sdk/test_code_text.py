@@ -80,7 +80,7 @@ def test_invalid_vector_is_malformed_or_left_to_the_verifier(case: dict[str, Any
 
 
 def test_message_is_these_bytes() -> None:
-    # Never change: prefix, u8 profile, u32 key number, u64 GTIN, u8 length, serial. Printed codes cannot be signed again.
+    # Never change: prefix, u8 profile, u32 key number, u64 GTIN, u8 length, serial. Printed codes stay signed.
     assert encode_message(2, 0x01020, "00000000000000", "12345678901234").hex() == (
         "66616e78696e672f636f64652f763100"
         + "02"
@@ -118,7 +118,9 @@ def test_anything_but_a_str_is_malformed(value: object) -> None:
 )
 @pytest.mark.parametrize("where", ["before", "after", "before the signature", "before the serial"])
 def test_one_more_character_anywhere_is_malformed(extra: str, where: str) -> None:
-    at = {"before": 0, "after": len(TEXT), "before the signature": len(BASE) + 1, "before the serial": len(TEXT) - 14}[where]
+    at = {"before": 0, "after": len(TEXT), "before the signature": len(BASE) + 1, "before the serial": len(TEXT) - 14}[
+        where
+    ]
     with pytest.raises(Malformed):
         parse(TEXT[:at] + extra + TEXT[at:])
 

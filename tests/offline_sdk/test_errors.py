@@ -31,5 +31,5 @@ def test_error_code_is_the_class_name() -> None:
 
 def test_error_survives_a_process_border() -> None:
     error = errors.Revoked("revoked", CodeLabel(1, 7, "06901234567892", "00001000000001"), "Dairy")
-    copy = pickle.loads(pickle.dumps(error))
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), copy.message, copy.label, copy.issuer) == (errors.Revoked, "revoked", error.label, "Dairy")

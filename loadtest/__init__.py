@@ -1,0 +1,1 @@
+"""Load and faults from outside: talks HTTP only, imports nothing of ours."""

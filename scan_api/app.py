@@ -1,0 +1,102 @@
+"""The application: routers, error answers, and the background work that runs beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import httpx2
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from kit.errors import FanxingError
+from loyalty import fulfilment
+from scan_api.errors import PageUnknown, RequestInvalid, as_json, status_of
+from scan_api.middleware import Middleware
+from scan_api.routers import brand, consumer, member, operations, pages, regulator, scanner
+from scan_api.services import Services
+from signer.publication import TrustBundleMissing
+
+_log = structlog.get_logger()
+
+DESCRIPTION = """One item, one code: scans, provenance, rewards and membership.
+
+A code's own URL (`GET /{code path}`) is the shopper's page, or JSON for clients. Everything else lies under /v1."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The ASGI application of one server."""
+    app = FastAPI(title="Fanxing 繁星", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan(services))
+    app.state.services = services
+    app.add_middleware(Middleware, metrics=services.metrics, https=services.settings.base_url.startswith("https:"))
+    app.add_exception_handler(FanxingError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(HTTPException, _refuse_unrouted)
+    app.add_exception_handler(Exception, _fail)
+    for router in (operations, scanner, member, brand, regulator, pages):
+        app.include_router(router.router)
+    app.include_router(consumer.router)  # last: it takes every path that nobody else did
+    return app
+
+
+def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(TrustBundleMissing):  # /readyz says so until one is published
+            await services.trust.refresh()
+        stop = asyncio.Event()
+        work: list[Coroutine[Any, Any, None]] = [services.trust.keep_fresh()]
+        async with httpx2.AsyncClient() as client:
+            if services.settings.carrier_url:
+                carrier = fulfilment.HttpCarrier(
+                    services.settings.carrier_url, services.settings.carrier_token.get_secret_value(), client
+                )
+                work.append(fulfilment.run(services.database, services.vault, carrier, services.clock, stop))
+            tasks = [asyncio.create_task(coroutine) for coroutine in work]
+            try:
+                yield
+            finally:
+                stop.set()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await services.database.close()
+
+    return lifespan
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FanxingError)
+    if pages.wants_page(request):
+        return pages.error_page(request, error)
+    headers = {"www-authenticate": "Bearer"} if status_of(error) == 401 else {}
+    retry_after = getattr(error, "retry_after_s", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    return JSONResponse(as_json(error), status_of(error), headers)
+
+
+async def _refuse_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # Say where and why, never what was sent: it may be a phone number or an inner code.
+    faults = "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}"
+        for fault in error.errors()[:5]
+    )
+    return await _refuse(request, RequestInvalid(faults, hint="/openapi.json describes every request."))
+
+
+async def _refuse_unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return await _refuse(request, PageUnknown("there is nothing at this address"))
+    body = {"error": {"code": "Http" + str(error.status_code), "message": str(error.detail)}}
+    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    _log.error("request failed", exc_info=error)
+    return await _refuse(request, FanxingError("something went wrong here; nothing was changed", hint="Try again."))

@@ -1,0 +1,82 @@
+"""Claims: a member who holds an item asks for a campaign's prize, once, however often the request arrives."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from kit import idempotency
+from kit.clock import iso
+from kit.db import Session
+from kit.errors import Conflict
+from loyalty import benefits, campaigns
+from loyalty.campaigns import ClaimRequest, Grant
+from scan_api import scans
+from scan_api.services import Services
+
+
+class ItemNotOnSale(Conflict):
+    code = "ItemNotOnSale"
+
+
+async def claim(
+    services: Services,
+    session: Session,
+    member_id: uuid.UUID,
+    code_text: str,
+    campaign_id: uuid.UUID,
+    idempotency_key: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """Grant the prize in the session's transaction and answer what was granted, or answer again as the first time.
+
+    Raises CodeRefused, ItemNotOnSale, the refusals of `loyalty.campaigns.claim` and those of `kit.idempotency.begin`.
+    """
+    asked = idempotency.fingerprint("claim", {"code_text": code_text, "campaign_id": str(campaign_id)})
+    answer = await idempotency.begin(session, member_id, idempotency_key, asked, now)
+    if answer is None:
+        judgement = await services.scans.judge(session, services.trust.verifier, code_text)
+        subject = scans.refuse_unless_genuine(judgement)
+        if not subject.on_sale:
+            raise ItemNotOnSale(
+                "this item is not yet on sale, so it pays nothing yet", hint="Ask the shop or the brand."
+            )
+        grant = await campaigns.claim(
+            session,
+            services.vault,
+            ClaimRequest(
+                item_key=subject.item_key,
+                gtin=subject.order.gtin,
+                brand_id=subject.product.brand_id,
+                face=judgement.verdict.profile or 0,
+                member_id=member_id,
+                campaign_id=campaign_id,
+            ),
+            now,
+        )
+        answer = _answer(grant)
+        await idempotency.remember(session, member_id, idempotency_key, answer)
+    return await _with_coupon(services, session, member_id, answer, now)
+
+
+def _answer(grant: Grant) -> dict[str, Any]:
+    return {
+        "claim_id": str(grant.claim_id),
+        "campaign_id": str(grant.campaign_id),
+        "prize": {"kind": grant.prize_kind.value, "amount": grant.prize_amount},
+        "at": iso(grant.at),
+        "balance": grant.balance,
+        "card_number": grant.card_number,
+        "coupon_id": str(grant.coupon.coupon_id) if grant.coupon else None,
+        "order_id": str(grant.order_id) if grant.order_id else None,
+    }
+
+
+async def _with_coupon(
+    services: Services, session: Session, member_id: uuid.UUID, answer: dict[str, Any], now: datetime
+) -> dict[str, Any]:
+    """Add the coupon's code. It is money, so it is stored sealed, and not with the remembered answer."""
+    if answer["coupon_id"] is None:
+        return {**answer, "coupon_code": None}
+    held = await benefits.coupons_of(session, services.vault, member_id, now)
+    codes = [coupon.code for coupon in held if str(coupon.coupon_id) == answer["coupon_id"]]
+    return {**answer, "coupon_code": codes[0] if codes else None}

@@ -1,0 +1,210 @@
+"""Scans: what a code text turns out to be, and the record that somebody looked at the item."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Text
+from sqlmodel import Field, SQLModel, col, select
+
+from codes.catalogue import Brand, Product
+from codes.orders import CodeOrder, OrderState
+from codes.serials import SerialScheme, scheme_of
+from kit.db import Moment, Session, insert
+from kit.errors import Invalid, NotFound
+from kit.ids import new_id
+from kit.vault import Vault
+from offline_sdk.code_text import ITEM_MAX, ORDER_DIGITS, Profile
+from offline_sdk.verifier import GENUINE, Verdict, Verifier
+
+# From this count on the page says that the code may have been copied. A household scans an item a few times; a number
+# in the tens needs another explanation.
+SCANNED_OFTEN_FROM = 20
+
+
+class CodeRefused(Invalid):
+    """The code was judged and is not good for what was asked; `code` is the verdict's error."""
+
+    def __init__(self, judgement: "Judgement") -> None:
+        super().__init__(judgement.message, hint="Scan the code on the item again; do not type it.")
+        self.code = judgement.error or "Malformed"
+
+
+class ItemUnknown(NotFound):
+    code = "ItemUnknown"
+
+
+class Item(SQLModel, table=True):
+    """An item that was scanned: its first scan and how many there were."""
+
+    __tablename__: ClassVar[str] = "item"
+
+    item_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    first_scan_at: datetime = Field(sa_type=Moment)
+    last_scan_at: datetime = Field(sa_type=Moment)
+    scan_count: int
+
+
+class Scan(SQLModel, table=True):
+    """One scan. It holds neither the code text nor anything about the person."""
+
+    __tablename__: ClassVar[str] = "scan"
+    __table_args__ = (
+        CheckConstraint("face IN (1, 2)", name="face"),
+        CheckConstraint("channel IN ('page', 'api')", name="channel"),
+    )
+
+    item_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    scan_id: uuid.UUID = Field(primary_key=True)
+    face: int
+    channel: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=Moment)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The item that a genuine signature speaks of."""
+
+    order: CodeOrder
+    product: Product
+    brand: Brand
+    item_key: int
+    serial: str
+
+    @property
+    def on_sale(self) -> bool:
+        return self.order.state == OrderState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The online verdict: the offline one, and what the order says besides.
+
+    `error` is one of the offline verdict's codes, or NeverIssued, or Recalled. `subject` is there whenever the item was
+    truly issued, also when it is refused.
+    """
+
+    verdict: Verdict
+    error: str | None
+    message: str
+    subject: Subject | None
+
+    @property
+    def genuine(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRecord:
+    """What is known of an item's scans, this one included when it was one."""
+
+    first_scan_at: datetime | None
+    scan_count: int
+
+
+class Scans:
+    """Judges code texts against trust bundle and orders."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._schemes: dict[int, SerialScheme] = {}  # an issuer's serial key never changes
+
+    async def judge(self, session: Session, verifier: Verifier, text: str) -> Judgement:
+        """Say what a code text is. Nothing is recorded."""
+        verdict = verifier.check(text)
+        if verdict.issuer is None:  # no signature that can be believed
+            return Judgement(verdict, verdict.error, verdict.message, None)
+        subject = await self._subject(session, verdict)
+        if subject is None:
+            message = "the signature is right, but no such item was ever issued; report it to the brand"
+            return Judgement(verdict, "NeverIssued", message, None)
+        if verdict.verdict == GENUINE and subject.order.state == OrderState.RECALLED:
+            return Judgement(verdict, "Recalled", subject.order.recall_reason or "the item was recalled", subject)
+        return Judgement(verdict, verdict.error, verdict.message, subject)
+
+    async def _subject(self, session: Session, verdict: Verdict) -> Subject | None:
+        assert verdict.serial is not None
+        assert verdict.gtin is not None
+        order_number, item_number = int(verdict.serial[:ORDER_DIGITS]), int(verdict.serial[ORDER_DIGITS:])
+        found = await find_order(session, verdict.gtin, order_number)
+        if found is None:
+            return None
+        order, product, brand = found
+        if verdict.profile not in order.faces or verdict.kid != order.kid:
+            return None
+        if not await self.was_issued(session, order, brand.issuer_id, item_number):
+            return None
+        return Subject(order, product, brand, order.item_key(item_number), verdict.serial)
+
+    async def was_issued(self, session: Session, order: CodeOrder, issuer_id: int, item_number: int) -> bool:
+        """Whether the order, of that issuer, has an item with this number (0..999,999,999)."""
+        assert 0 <= item_number <= ITEM_MAX
+        scheme = self._schemes.get(issuer_id)
+        if scheme is None:
+            scheme = self._schemes[issuer_id] = await scheme_of(session, self._vault, issuer_id)
+        return scheme.issue_index(order.gtin, order.order_number, item_number) < order.quantity
+
+    async def item_keys(self, session: Session, order: CodeOrder, issuer_id: int, serials: Sequence[str]) -> list[int]:
+        """The keys of items named by their 14-digit serials. Raises ItemUnknown for one that the order never issued."""
+        keys = []
+        for serial in serials:
+            item_number = int(serial[ORDER_DIGITS:])
+            in_order = int(serial[:ORDER_DIGITS]) == order.order_number
+            if not in_order or not await self.was_issued(session, order, issuer_id, item_number):
+                raise ItemUnknown(f"order {order.order_number:05d} of GTIN {order.gtin} has no item {serial}")
+            keys.append(order.item_key(item_number))
+        return keys
+
+
+async def find_order(session: Session, gtin: str, order_number: int) -> tuple[CodeOrder, Product, Brand] | None:
+    """An order with its product and brand, in one round trip."""
+    row = await session.exec(
+        select(CodeOrder, Product, Brand)
+        .join(Product, col(CodeOrder.gtin) == Product.gtin)
+        .join(Brand, col(Product.brand_id) == Brand.brand_id)
+        .where(CodeOrder.gtin == gtin, CodeOrder.order_number == order_number)
+    )
+    return row.first()
+
+
+async def record(session: Session, item_key: int, face: Profile, channel: str, now: datetime) -> ScanRecord:
+    """Record one scan of an item. `channel` is "page" or "api"."""
+    values = {"item_key": item_key, "first_scan_at": now, "last_scan_at": now, "scan_count": 1}
+    counted = await session.exec(
+        insert(session, Item)
+        .values(values)
+        .on_conflict_do_update(
+            index_elements=["item_key"],
+            set_={"scan_count": Item.__table__.c.scan_count + 1, "last_scan_at": now},  # type: ignore[attr-defined]
+        )
+        .returning(col(Item.first_scan_at), col(Item.scan_count))
+    )
+    first_scan_at, scan_count = counted.one()
+    await session.exec(
+        insert(session, Scan).values(item_key=item_key, scan_id=new_id(), face=int(face), channel=channel, at=now)
+    )
+    return ScanRecord(first_scan_at, scan_count)
+
+
+async def record_of(session: Session, item_key: int) -> ScanRecord:
+    """What is known of an item's scans, without adding one."""
+    item = await session.get(Item, item_key)
+    return ScanRecord(item.first_scan_at, item.scan_count) if item else ScanRecord(None, 0)
+
+
+async def scans_of(session: Session, item_key: int, limit: int) -> list[Scan]:
+    """The first `limit` scans of an item, oldest first."""
+    return list(
+        (
+            await session.exec(select(Scan).where(Scan.item_key == item_key).order_by(col(Scan.scan_id)).limit(limit))
+        ).all()
+    )
+
+
+def refuse_unless_genuine(judgement: Judgement) -> Subject:
+    """The item of a genuine code. Raises CodeRefused for any other."""
+    if judgement.subject is None or not judgement.genuine:
+        raise CodeRefused(judgement)
+    return judgement.subject

@@ -1,0 +1,54 @@
+"""Everything that one running server holds, made once at its start."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from kit import vault as vaults
+from kit.clock import Clock, system_clock
+from kit.db import Database
+from kit.settings import Settings
+from kit.vault import Vault
+from loyalty.sign_in import CodeSender, sender_named
+from scan_api.metrics import Metrics
+from scan_api.scans import Scans
+from scan_api.trust import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What routers work with."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    trust: Trust
+    scans: Scans
+    sender: CodeSender
+    metrics: Metrics
+    clock: Clock
+
+
+def build(settings: Settings, clock: Clock = system_clock) -> Services:
+    """Open what the settings name. Raises ConfigurationError naming the variable."""
+    database = Database(settings.database, settings.database_connections)
+    vault = vaults.load(settings.vault_key_path)
+    return Services(
+        settings=settings,
+        database=database,
+        vault=vault,
+        trust=Trust(database, settings.root_public_path, clock),
+        scans=Scans(vault),
+        sender=sender_named(settings.code_sender),
+        metrics=Metrics(),
+        clock=clock,
+    )
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Serve = Annotated[Services, Depends(_services)]

@@ -1,0 +1,133 @@
+"""Every page in both languages, with awkward data: the material the tests of the shopper's pages look at."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+
+from scan_api.web import pages
+from scan_api.web.views import (
+    CardView,
+    ClaimedView,
+    CouponStatus,
+    CouponView,
+    ErrorReason,
+    Language,
+    MemberView,
+    MeView,
+    OfferState,
+    OfferView,
+    OneTimeCodeProblem,
+    OneTimeCodeView,
+    PhoneProblem,
+    PhoneView,
+    PrizeKind,
+    ScanState,
+    ScanView,
+    Step,
+    TimelineEntry,
+)
+
+INNER_CODE_TEXT = "https://id.example.cn/200007" + "7" * 155 + "/01/06901234567892/21/00017482916350"
+FIRST_SCAN_AT = datetime(2026, 6, 12, 1, 12, tzinfo=UTC)
+LONG_NAME = "Überlangerproduktname" * 8
+
+
+@pytest.fixture(params=["zh", "en"])
+def language(request: pytest.FixtureRequest) -> Language:
+    language: Language = request.param
+    return language
+
+
+@pytest.fixture
+def genuine(language: Language) -> ScanView:
+    """A first scan of a genuine item with one open offer, by somebody who has not signed in."""
+    return _genuine(language)
+
+
+@pytest.fixture(scope="session")
+def documents() -> dict[str, str]:
+    """A name and an HTML document for each face that each page can show."""
+    return {f"{language}-{name}": html for language in get_args(Language) for name, html in _faces(language).items()}
+
+
+def _genuine(language: Language) -> ScanView:
+    return ScanView(
+        language=language,
+        state="genuine",
+        brand_name="星河雪糕",
+        product_name="海盐荔枝雪糕 75 克",
+        gtin="06901234567892",
+        serial="00017482916350",
+        first_scan_at=FIRST_SCAN_AT,
+        scan_count=1,
+        timeline=tuple(
+            TimelineEntry(
+                step, FIRST_SCAN_AT - timedelta(days=9 - day), "浙江杭州" if day % 2 else None, "二厂" if day else None
+            )
+            for day, step in enumerate(get_args(Step))
+        ),
+        offers=(_offer("open"),),
+        code_text=INNER_CODE_TEXT,
+    )
+
+
+def _offer(state: OfferState, kind: PrizeKind = "mb", amount: int = 5) -> OfferView:
+    return OfferView(f"campaign-{state}-{kind}", "夏日扫码送流量", kind, amount, state, f"key-{state}-{kind}")
+
+
+def _faces(language: Language) -> dict[str, str]:
+    genuine = _genuine(language)
+    card = CardView("星河雪糕", "8801 2345 6789 0123", "金卡")
+    member = MemberView(points=1_280, card=card)
+    every_offer = tuple(_offer(state, kind) for state in get_args(OfferState) for kind in get_args(PrizeKind))
+    code = OneTimeCodeView(language, "13800138000", INNER_CODE_TEXT, "campaign-1", "key-1")
+    scans = {
+        "first": genuine,
+        "again": replace(genuine, scan_count=3),
+        "careful": replace(genuine, scan_count=2_140, warnings=("scanned_often", "not_active")),
+        "signed-in": replace(genuine, member=member),
+        "without-card": replace(genuine, member=MemberView(points=0), offers=()),
+        "every-offer": replace(genuine, offers=every_offer),
+        "every-offer-signed-in": replace(genuine, offers=every_offer, member=member),
+        "single": replace(genuine, offers=tuple(_offer("open", kind, 1) for kind in get_args(PrizeKind))),
+        "no-names": replace(genuine, brand_name=None, product_name=None),
+        "long-names": replace(genuine, brand_name=LONG_NAME, product_name=LONG_NAME, member=member),
+        "recalled": replace(genuine, state="recalled", scan_count=4),
+        "revoked": replace(genuine, state="revoked", scan_count=4),
+    }
+    bare: tuple[ScanState, ...] = ("unknown", "malformed", "error")
+    scans |= {state: ScanView(language, state, code_text=INNER_CODE_TEXT) for state in bare}
+    faces = {f"scan-{name}": pages.scan(view) for name, view in scans.items()}
+    faces |= {
+        "phone": pages.phone(PhoneView(language)),
+        "phone-with-claim": pages.phone(PhoneView(language, code_text=INNER_CODE_TEXT, campaign_id="campaign-1")),
+        "code-claim": pages.one_time_code(replace(code, development_code="482915")),
+        "code-last-try": pages.one_time_code(replace(code, problem="wrong", tries_left=1)),
+        "code-sign-in": pages.one_time_code(OneTimeCodeView(language, "13800138000")),
+        "me-empty": pages.me(MeView(language, "138****8000", 0, 0)),
+        "me": pages.me(
+            MeView(
+                language,
+                "138****8000",
+                12_480,
+                35,
+                (card, replace(card, brand_name=LONG_NAME)),
+                tuple(
+                    CouponView("FX7K2M9QWT4B", "满 20 减 5 元", status, FIRST_SCAN_AT)
+                    for status in get_args(CouponStatus)
+                ),
+            )
+        ),
+    }
+    for phone_problem in get_args(PhoneProblem):
+        faces[f"phone-{phone_problem}"] = pages.phone(PhoneView(language, "13800138000", phone_problem))
+    for code_problem in get_args(OneTimeCodeProblem):
+        faces[f"code-{code_problem}"] = pages.one_time_code(replace(code, problem=code_problem, tries_left=2))
+    for kind in get_args(PrizeKind):
+        coupon_code = "FX7K2M9QWT4B" if kind == "coupon" else None
+        faces[f"claimed-{kind}"] = pages.claimed(ClaimedView(language, "夏日", kind, 5, 1_280, coupon_code, card))
+    for reason in get_args(ErrorReason):
+        faces[f"error-{reason}"] = pages.error(pages.error_view(language, reason, "web-9"))
+    return faces

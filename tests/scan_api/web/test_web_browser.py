@@ -1,0 +1,205 @@
+"""The shopper's pages in a real Chromium, on a small phone, with JavaScript off and the security policy on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from scan_api.web.pages import CONTENT_SECURITY_POLICY
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = ViewportSize(width=360, height=740)
+# WCAG 2.2, 1.4.10: content reflows down to this width.
+NARROWEST = ViewportSize(width=320, height=740)
+# WCAG 2.2, 2.5.8.
+TARGET_PX_MIN = 24
+
+INTERACTIVE = "a, button, summary, input:not([type=hidden])"
+
+# The texts on a page whose colour is too close to a colour behind them: [text, ratio] each. Of a gradient every stop
+# counts; text below 24 px (18.66 px in bold) needs 4.5:1, larger text 3:1 (WCAG 2.2, 1.4.3).
+LOW_CONTRAST_TEXTS = """() => {
+  const parse = (colour) => colour.match(/[0-9.]+/g).map(Number);
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ratio = (one, other) => {
+    const [light, dark] = [luminance(one), luminance(other)].sort((a, b) => b - a);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const style = getComputedStyle(at);
+      const stops = style.backgroundImage.match(/rgb\\([^)]*\\)/g);
+      if (stops) return stops.map(parse);
+      const colour = parse(style.backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return [colour];
+      if (colour[3] > 0) throw new Error("a translucent background: " + at.className);
+    }
+    return [[255, 255, 255]];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim();
+    const element = walker.currentNode.parentElement;
+    if (!text || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const px = parseFloat(style.fontSize);
+    const needed = px >= 24 || (px >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+    const worst = Math.min(...behind(element).map((colour) => ratio(parse(style.color), colour)));
+    if (worst < needed) found.push([text, worst]);
+  }
+  return found;
+}"""
+
+SMALL_TARGETS = """([selector, px_min]) => [...document.querySelectorAll(selector)]
+  .filter((target) => target.checkVisibility())
+  .map((target) => [target.outerHTML, target.getBoundingClientRect()])
+  .filter(([_, box]) => Math.min(box.width, box.height) < px_min)
+"""
+
+
+@dataclass
+class Site:
+    """Pages by name on a local address, and the paths that were asked for."""
+
+    pages: dict[str, str]
+    address: str = ""
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def site(documents: dict[str, str]) -> Iterator[Site]:
+    served = Site(dict(documents))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.asked.append(self.path)
+            html = served.pages.get(self.path[1:])
+            self.send_response(200 if html is not None else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            self.end_headers()
+            self.wfile.write((html or "").encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Requests are asserted on, not printed."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        served.address = f"http://127.0.0.1:{server.server_port}"
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+# Closed at the end of this module: while it is open, no test of another module could start an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail("apt-get install -y chromium fonts-noto-cjk")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
+    yield context.new_page()
+    context.close()
+
+
+def test_every_page_fits_a_narrow_screen_without_scrolling_sideways(site: Site, page: Page) -> None:
+    for viewport in (NARROWEST, PHONE):
+        page.set_viewport_size(viewport)
+        for name in site.pages:
+            page.goto(f"{site.address}/{name}")
+            assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"], name
+
+
+def test_every_page_obeys_the_policy_and_loads_nothing_but_itself(site: Site, page: Page) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda failure: complaints.append(str(failure)))
+    site.asked.clear()
+    for name in site.pages:
+        page.goto(f"{site.address}/{name}", wait_until="networkidle" if name == "zh-me" else "load")
+        assert page.evaluate("getComputedStyle(document.querySelector('main')).display") == "flex", name
+    assert complaints == []
+    assert site.asked == [f"/{name}" for name in site.pages]
+
+
+def test_the_policy_refuses_any_other_style(site: Site, page: Page) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    site.pages["tampered"] = site.pages["zh-me"].replace("<style>", "<style>/**/")
+    page.goto(f"{site.address}/tampered")
+    del site.pages["tampered"]
+    assert page.evaluate("getComputedStyle(document.querySelector('main')).display") == "block"
+    assert "Content Security Policy" in complaints[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(site: Site, page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    for name in site.pages:
+        page.goto(f"{site.address}/{name}")
+        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        assert page.evaluate(LOW_CONTRAST_TEXTS) == [], name
+
+
+def test_every_target_is_large_enough_for_a_thumb(site: Site, page: Page) -> None:
+    for name in site.pages:
+        page.goto(f"{site.address}/{name}")
+        assert page.evaluate(SMALL_TARGETS, [INTERACTIVE, TARGET_PX_MIN]) == [], name
+
+
+@pytest.mark.parametrize("name", ["zh-scan-first", "en-scan-signed-in", "zh-code-wrong", "en-phone", "zh-me"])
+def test_the_keyboard_reaches_every_target_in_order_and_shows_where_it_is(site: Site, page: Page, name: str) -> None:
+    page.goto(f"{site.address}/{name}")
+    reachable = [target for target in page.locator(INTERACTIVE).all() if target.is_visible()]
+    assert reachable
+    for target in reachable:
+        page.keyboard.press("Tab")
+        assert target.evaluate("(element) => element === document.activeElement")
+        outline = target.evaluate("(element) => getComputedStyle(element).outline")
+        assert "solid" in outline
+        assert "3px" in outline
+
+
+def test_the_forms_work_without_scripts(site: Site, page: Page) -> None:
+    page.goto(f"{site.address}/zh-scan-first")
+    page.get_by_label("手机号码").fill("13800138000")
+    with page.expect_request(f"{site.address}/web/sign-in") as sent:
+        page.get_by_role("button", name="领取 5 MB 流量").click()
+    assert sent.value.method == "POST"
+    assert "phone=13800138000" in str(sent.value.post_data)
+    assert "code_text=" in str(sent.value.post_data)
+
+
+def test_the_verdict_is_seen_without_scrolling(site: Site, page: Page) -> None:
+    for state in ("first", "again", "careful", "recalled", "revoked", "unknown", "malformed", "error"):
+        for language in ("zh", "en"):
+            page.goto(f"{site.address}/{language}-scan-{state}")
+            lead = page.locator(".verdict .lead").bounding_box()
+            assert lead is not None
+            assert lead["y"] + lead["height"] < PHONE["height"] / 2, (language, state)
