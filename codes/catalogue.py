@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, Text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, select
 
-from kit.db import Moment, Session
+from kit.db import Moment, Session, insert
 from kit.errors import Conflict, Invalid, NotFound
 from offline_sdk.gtin import is_valid as gtin_is_valid
 from signer.keys import Issuer
@@ -97,12 +98,10 @@ def gtin14(gtin: str) -> str:
 
 async def create_group(session: Session, name: str) -> BrandGroup:
     """The group of that name, made when it is not there yet."""
-    group = (await session.exec(select(BrandGroup).where(BrandGroup.name == name))).first()
-    if group is None:
-        group = BrandGroup(name=_named(name))
-        session.add(group)
-        await session.flush()
-    return group
+    name = _named(name)
+    # Two brands that found one group at once both get it.
+    await session.exec(insert(session, BrandGroup).values(name=name).on_conflict_do_nothing())
+    return (await session.exec(select(BrandGroup).where(BrandGroup.name == name))).one()
 
 
 async def create_brand(
@@ -111,8 +110,9 @@ async def create_brand(
     """Register a brand of an issuer. Raises BrandInvalid and BrandExists."""
     if not _SLUG.fullmatch(slug):
         raise BrandInvalid(f"a brand's short name is 1 to {SLUG_CHARACTERS_MAX} of a-z, 0-9 and inner hyphens")
+    taken = BrandExists(f"there is a brand {slug} already")
     if (await session.exec(select(Brand).where(Brand.slug == slug))).first() is not None:
-        raise BrandExists(f"there is a brand {slug} already")
+        raise taken
     group = await create_group(session, group_name)
     assert group.group_id is not None  # flushed rows have their key
     assert issuer.issuer_id is not None
@@ -125,7 +125,10 @@ async def create_brand(
         created_at=now,
     )
     session.add(brand)
-    await session.flush()
+    try:
+        await session.flush()
+    except IntegrityError:  # someone else was quicker
+        raise taken from None
     return brand
 
 
@@ -152,14 +155,18 @@ async def create_product(
             f"GTIN {gtin} is not under a prefix of {issuer.name}: {', '.join(issuer.gtin_prefixes)}",
             hint="Check the GTIN, or register the prefix for the issuer.",
         )
+    taken = ProductExists(f"there is a product with GTIN {gtin} already")
     if await session.get(Product, gtin) is not None:
-        raise ProductExists(f"there is a product with GTIN {gtin} already")
+        raise taken
     assert brand.brand_id is not None  # rows read from the database have their key
     product = Product(
         gtin=gtin, brand_id=brand.brand_id, name_zh=_named(name_zh), name_en=_named(name_en), created_at=now
     )
     session.add(product)
-    await session.flush()
+    try:
+        await session.flush()
+    except IntegrityError:  # someone else was quicker
+        raise taken from None
     return product
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Text, UniqueConstraint, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, func, select
 
@@ -23,6 +23,7 @@ from signer.keys import ORDER_NUMBER_MAX, SigningKeyMissing, active_key
 
 QUANTITY_MIN = 1
 QUANTITY_MAX = ITEM_NUMBERS
+RECALL_REASON_CHARACTERS_MAX = 500
 _ORDER_ID_MAX = (2**63 - 1) // ITEM_NUMBERS - 1
 
 
@@ -48,6 +49,10 @@ class OrderUnknown(NotFound):
 
 class OrderStateForbids(Conflict):
     code = "OrderStateForbids"
+
+
+class RecallReasonInvalid(Invalid):
+    code = "RecallReasonInvalid"
 
 
 class OrderState(StrEnum):
@@ -179,18 +184,34 @@ async def order_numbered(session: Session, gtin: str, order_number: int) -> Code
     return order
 
 
-async def activate(session: Session, order: CodeOrder) -> None:
-    """Put a dormant order on sale. Activating an active order changes nothing. Raises OrderStateForbids."""
+async def activate(session: Session, order: CodeOrder) -> bool:
+    """Put a dormant order on sale. Whether that changed anything. Raises OrderStateForbids for a recalled one."""
+    moved = await _move(session, order, OrderState.ACTIVE, None)
     if order.state == OrderState.RECALLED:
         raise OrderStateForbids(f"order {order.order_number:05d} of {order.gtin} is recalled and stays so")
-    order.state = OrderState.ACTIVE
-    session.add(order)
+    return moved
 
 
-async def recall(session: Session, order: CodeOrder, reason: str) -> None:
-    """Recall every item of an order. There is no way back: a recalled item that is sold again gets a new code."""
-    order.state, order.recall_reason = OrderState.RECALLED, reason
-    session.add(order)
+async def recall(session: Session, order: CodeOrder, reason: str) -> bool:
+    """Recall every item of an order; whether that changed anything. There is no way back.
+
+    A recalled item that is sold again gets a new code. Raises RecallReasonInvalid: shoppers read it, so one is needed,
+    of at most 500 characters.
+    """
+    if not 1 <= len(reason.strip()) <= RECALL_REASON_CHARACTERS_MAX:
+        raise RecallReasonInvalid(f"a recall gives its reason in 1 to {RECALL_REASON_CHARACTERS_MAX} characters")
+    return await _move(session, order, OrderState.RECALLED, reason.strip())
+
+
+async def _move(session: Session, order: CodeOrder, state: OrderState, reason: str | None) -> bool:
+    # The database decides, not the row in hand: two callers may activate at once, and an activation may meet a recall.
+    moved = await session.exec(
+        update(CodeOrder)
+        .where(col(CodeOrder.order_id) == order.order_id, col(CodeOrder.state).not_in((state, OrderState.RECALLED)))
+        .values(state=state, recall_reason=reason)
+    )
+    await session.refresh(order)
+    return moved.rowcount > 0
 
 
 async def orders_of(session: Session, brand_id: int | None = None) -> Sequence[CodeOrder]:

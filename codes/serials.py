@@ -8,7 +8,7 @@ whether a serial was issued.
 from typing import ClassVar
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from sqlmodel import Field, SQLModel
 from kit.db import Session
 from kit.errors import Unavailable
 from kit.vault import Vault, new_key
+from offline_sdk.code_text import ORDER_MAX
+from offline_sdk.gtin import GTIN_DIGITS
 
 ITEM_DIGITS = 9
 ITEM_NUMBERS = 1_000_000_000
@@ -44,7 +46,8 @@ class SerialScheme:
         if len(key) != 32:
             raise ValueError("the serial key must be 32 bytes")
         # ECB of single blocks is the raw AES permutation that FF1 builds its CBC-MAC from; it encrypts no data here.
-        self._aes = Cipher(AES(key), ECB()).encryptor()  # noqa: S305
+        # Each call opens its own encryptor: one shared by two threads refuses the second.
+        self._cipher = Cipher(AES(key), ECB())  # noqa: S305
 
     def item_numbers(self, gtin: str, order_number: int, start: int, count: int) -> ItemNumbers:
         """The item numbers of the issue indexes start..start+count-1, in that order."""
@@ -57,45 +60,48 @@ class SerialScheme:
         if not 0 <= item_number < ITEM_NUMBERS:
             raise ValueError(f"an item number lies in 0..{ITEM_NUMBERS - 1}")
         # The inverse of `item_numbers` for one number: every scan asks it, and numpy would cost ten times as much.
-        base = int.from_bytes(self._base(gtin, order_number), "big")
+        aes = self._cipher.encryptor()
+        base = int.from_bytes(_base(aes, gtin, order_number), "big")
         left, right = divmod(item_number, _MODULI[1])
         for turn in reversed(range(_ROUNDS)):
-            mac = self._aes.update((base ^ turn << 24 ^ left).to_bytes(_BLOCK_BYTES, "big"))
+            mac = aes.update((base ^ turn << 24 ^ left).to_bytes(_BLOCK_BYTES, "big"))
             left, right = (right - int.from_bytes(mac[:8], "big")) % _MODULI[turn % 2], left
         return left * _MODULI[1] + right
 
     def _permute(self, gtin: str, order_number: int, indexes: ItemNumbers) -> ItemNumbers:
+        aes = self._cipher.encryptor()
         words = np.empty((len(indexes), _BLOCK_BYTES // 4), dtype=">u4")
-        base = np.frombuffer(self._base(gtin, order_number), dtype=">u4")
+        base = np.frombuffer(_base(aes, gtin, order_number), dtype=">u4")
         words[:] = base
         left, right = np.divmod(indexes, _MODULI[1])
         for turn in range(_ROUNDS):
             words[:, 3] = int(base[3]) ^ turn << 24 ^ right
             # y of SP 800-38G, algorithm 7, step 6: the first d = 8 bytes of the CBC-MAC.
-            mac = np.frombuffer(self._aes.update(words.tobytes()), dtype=">u8")[::2]
+            mac = np.frombuffer(aes.update(words.tobytes()), dtype=">u8")[::2]
             mask = (mac.astype(np.uint64) % np.uint64(_MODULI[turn % 2])).astype(np.int64)
             left, right = right, (left + mask) % _MODULI[turn % 2]
         return left * _MODULI[1] + right
 
-    def _base(self, gtin: str, order_number: int) -> bytes:
-        """The last block that goes into the CBC-MAC, already chained, with round number and half still zero.
 
-        All blocks before it are the same for every item of an order; in it only the last four bytes differ.
-        """
-        tweak = f"{gtin}{order_number:05d}".encode("ascii")
-        if len(tweak) != _TWEAK_BYTES:
-            raise ValueError("the GTIN must have 14 digits and the order number at most 5")
-        header = (
-            bytes((1, 2, 1))
-            + (10).to_bytes(3, "big")
-            + bytes((_ROUNDS, _LEFT_DIGITS))
-            + ITEM_DIGITS.to_bytes(4, "big")
-            + _TWEAK_BYTES.to_bytes(4, "big")
-        )
-        padded = tweak + bytes(_PAD_BYTES)
-        chained = self._aes.update(header)
-        chained = self._aes.update(_xor(chained, padded[:_BLOCK_BYTES]))
-        return _xor(chained, padded[_BLOCK_BYTES:].ljust(_BLOCK_BYTES, b"\0"))
+def _base(aes: CipherContext, gtin: str, order_number: int) -> bytes:
+    """The last block that goes into the CBC-MAC, already chained, with round number and half still zero.
+
+    All blocks before it are the same for every item of an order; in it only the last four bytes differ.
+    """
+    if len(gtin) != GTIN_DIGITS or not 0 <= order_number <= ORDER_MAX:
+        raise ValueError("the GTIN must have 14 digits and the order number at most 5")
+    tweak = f"{gtin}{order_number:05d}".encode("ascii")
+    header = (
+        bytes((1, 2, 1))
+        + (10).to_bytes(3, "big")
+        + bytes((_ROUNDS, _LEFT_DIGITS))
+        + ITEM_DIGITS.to_bytes(4, "big")
+        + _TWEAK_BYTES.to_bytes(4, "big")
+    )
+    padded = tweak + bytes(_PAD_BYTES)
+    chained = aes.update(header)
+    chained = aes.update(_xor(chained, padded[:_BLOCK_BYTES]))
+    return _xor(chained, padded[_BLOCK_BYTES:].ljust(_BLOCK_BYTES, b"\0"))
 
 
 def _xor(left: bytes, right: bytes) -> bytes:

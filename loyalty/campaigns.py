@@ -278,7 +278,7 @@ async def create(session: Session, new: NewCampaign, now: datetime) -> Campaign:
 
     Raises CampaignInvalid.
     """
-    _check(new, now)
+    check(new, now)
     campaign_id = new_id()
     campaign = Campaign(
         campaign_id=campaign_id,
@@ -308,7 +308,8 @@ async def create(session: Session, new: NewCampaign, now: datetime) -> Campaign:
     return campaign
 
 
-def _check(new: NewCampaign, now: datetime) -> None:
+def check(new: NewCampaign, now: datetime) -> None:
+    """Check a campaign without making it. Raises CampaignInvalid, naming the field."""
     for field, wrong in _faults(new, now):
         if wrong:
             raise CampaignInvalid(field)
@@ -651,3 +652,8 @@ async def _order_data(session: Session, claim: Claim, stripe: AccountId) -> None
         created_at=claim.at,
     )
     await fulfilment.place(session, order, claim.at)
+
+
+async def claims_of(session: Session, item_key: int) -> list[Claim]:
+    """The claims of an item, one a campaign at most, oldest first."""
+    return list((await session.exec(select(Claim).where(Claim.item_key == item_key).order_by(col(Claim.at)))).all())

@@ -116,7 +116,7 @@ class HttpCarrier:
 
     def __init__(self, base_url: str, token: str, client: httpx2.AsyncClient) -> None:
         self._base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = client
 
     async def submit(self, order_id: uuid.UUID, phone_e164: str, megabytes: int) -> CarrierAnswer:

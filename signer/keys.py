@@ -11,6 +11,7 @@ from sqlmodel import Field, SQLModel, col, func, or_, select
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import new_id
+from offline_sdk.bundle import GTIN_PREFIXES_MAX
 from offline_sdk.gtin import is_valid as gtin_is_valid
 
 KID_MAX = 99_999
@@ -20,6 +21,7 @@ SERIAL_DIGITS = 14
 PREFIX_DIGITS_MIN = 4
 PREFIX_DIGITS_MAX = 12
 ISSUER_NAME_CHARACTERS_MAX = 100
+_TURN = 0x66616E78  # any number that no other advisory lock of this database has
 
 
 class IssuerInvalid(Invalid):
@@ -32,6 +34,10 @@ class IssuerUnknown(NotFound):
 
 class IssuerExists(Conflict):
     code = "IssuerExists"
+
+
+class SigningKeyInvalid(Invalid):
+    code = "SigningKeyInvalid"
 
 
 class SigningKeyMissing(Conflict):
@@ -51,9 +57,9 @@ class RevocationInvalid(Invalid):
 
 
 class KeyState(StrEnum):
-    ACTIVE = "active"  # signs new codes
-    RETIRED = "retired"  # signs nothing more; its codes stay good
-    REVOKED = "revoked"  # its codes are refused
+    ACTIVE = "active"  # signs new orders
+    RETIRED = "retired"  # gets no new order; its codes stay good, and it signs them again for a lost export
+    REVOKED = "revoked"  # signs nothing more; its codes are refused
 
 
 class Issuer(SQLModel, table=True):
@@ -109,16 +115,32 @@ class Revocation(SQLModel, table=True):
     at: datetime = Field(sa_type=Moment)
 
 
+async def take_turn(session: Session) -> None:
+    """Change issuers, keys, revocations or bundles alone: one transaction at a time, till it ends.
+
+    Without it two transactions could both find a prefix, a key number or a sequence number free, or a rotation could
+    take back a revocation that it had not seen. SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        await session.exec(select(func.pg_advisory_xact_lock(_TURN)))
+
+
 async def create_issuer(session: Session, name: str, gtin_prefixes: list[str], now: datetime) -> Issuer:
     """Register an issuer.
 
-    Raises IssuerInvalid: the name is 1 to 100 characters, a prefix 4 to 12 digits (GS1 General Specifications 1.4).
+    Raises IssuerInvalid: the name is 1 to 100 printable characters, a prefix 4 to 12 digits (GS1 General
+    Specifications 1.4), and there are 1 to 1,000 of them.
     Raises IssuerExists when the name is taken or a prefix lies inside another issuer's.
     """
-    if not 1 <= len(name.strip()) <= ISSUER_NAME_CHARACTERS_MAX:
-        raise IssuerInvalid(f"an issuer's name is 1 to {ISSUER_NAME_CHARACTERS_MAX} characters")
-    if not gtin_prefixes or not all(_is_prefix(prefix) for prefix in gtin_prefixes):
-        raise IssuerInvalid(f"a GTIN prefix is {PREFIX_DIGITS_MIN} to {PREFIX_DIGITS_MAX} digits, and one is needed")
+    name = name.strip()
+    # Trust bundles carry names and prefixes: one that a scanner refuses would stop every later publication.
+    if not 1 <= len(name) <= ISSUER_NAME_CHARACTERS_MAX or not name.isprintable():
+        raise IssuerInvalid(f"an issuer's name is 1 to {ISSUER_NAME_CHARACTERS_MAX} printable characters")
+    if not 1 <= len(gtin_prefixes) <= GTIN_PREFIXES_MAX or not all(_is_prefix(prefix) for prefix in gtin_prefixes):
+        raise IssuerInvalid(
+            f"a GTIN prefix is {PREFIX_DIGITS_MIN} to {PREFIX_DIGITS_MAX} digits; give 1 to {GTIN_PREFIXES_MAX} of them"
+        )
+    await take_turn(session)
     for other in (await session.exec(select(Issuer))).all():
         if other.name == name:
             raise IssuerExists(f"there is an issuer named {name} already")
@@ -175,7 +197,10 @@ async def key_numbered(session: Session, kid: int) -> SigningKey:
 
 async def end_key(session: Session, kid: int, state: KeyState, now: datetime) -> SigningKey:
     """Retire or revoke a key. A revoked key stays revoked; ending a key the same way twice changes nothing."""
+    assert state is not KeyState.ACTIVE  # an ended key does not come back
+    await take_turn(session)
     key = await key_numbered(session, kid)
+    await session.refresh(key)  # it may have been read before our turn came
     if key.state in (KeyState.REVOKED, state):
         return key
     key.state, key.ended_at = state, now
@@ -205,6 +230,7 @@ async def _revoke(
 ) -> Revocation:
     if not gtin_is_valid(gtin):
         raise RevocationInvalid("a GTIN is 14 digits with a right check digit")
+    await take_turn(session)
     same: Any = (
         select(Revocation)
         .where(Revocation.gtin == gtin, Revocation.order_min == order_min, Revocation.order_max == order_max)

@@ -1,7 +1,7 @@
 """Trust bundles: what scanners know about keys and revocations, signed by the root, with a sequence that only rises."""
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from sqlalchemy import LargeBinary, Text
@@ -10,16 +10,22 @@ from sqlmodel import Field, SQLModel, col, func, select
 from kit.db import Moment, Session
 from kit.errors import Invalid, Unavailable
 from offline_sdk.bundle import Bundle, BundleKey, seal, to_be_signed
+from offline_sdk.errors import VerifyError
 from offline_sdk.revocation import Revocations
-from signer.keys import Issuer, KeyState, Revocation, SigningKey
+from signer.keys import Issuer, KeyState, Revocation, SigningKey, take_turn
 from signer.service import SigningService
 
+LIFETIME_MIN = timedelta(seconds=1)  # bundles count whole seconds
 LIFETIME_DEFAULT = timedelta(days=30)
 LIFETIME_MAX = timedelta(days=366)
 
 
 class BundleLifetimeInvalid(Invalid):
     code = "BundleLifetimeInvalid"
+
+
+class TrustBundleRefused(Unavailable):
+    code = "TrustBundleRefused"
 
 
 class TrustBundleMissing(Unavailable):
@@ -46,30 +52,37 @@ async def publish(
     now: datetime,
     lifetime: timedelta = LIFETIME_DEFAULT,
 ) -> TrustBundle:
-    """Sign the present state of keys and revocations as the next bundle.
+    """Sign the present state of keys and revocations as the next bundle. Publications at once go one after another.
 
-    Two publications at once cannot take the same sequence number: the second fails on the primary key.
-    Raises BundleLifetimeInvalid unless the lifetime is above zero and at most 366 days.
+    Raises BundleLifetimeInvalid unless the lifetime is 1 second to 366 days, and TrustBundleRefused when scanners would
+    not take the bundle: the root key is not the one of `root_public`, or there is more in it than a bundle holds.
     """
-    if not timedelta(0) < lifetime <= LIFETIME_MAX:
-        raise BundleLifetimeInvalid(f"a bundle lives more than 0 and at most {LIFETIME_MAX.days} days")
+    if not LIFETIME_MIN <= lifetime <= LIFETIME_MAX:
+        raise BundleLifetimeInvalid(f"a bundle lives 1 second to {LIFETIME_MAX.days} days")
+    await take_turn(session)
     highest = (await session.exec(select(func.max(TrustBundle.seq)))).one()
     issued = int(now.timestamp())
-    bundle = Bundle(
-        domain=domain,
-        seq=(highest or 0) + 1,
-        issued=issued,
-        expires=issued + int(lifetime.total_seconds()),
-        keys=await _keys(session),
-        revocations=await _revocations(session),
-    )
-    payload = bundle.payload()
-    document = seal(payload, root_public, service.sign_as_root(to_be_signed(payload, root_public)))
-    Bundle.load(document, root_public)  # never publish what a scanner would refuse
+    try:
+        bundle = Bundle(
+            domain=domain,
+            seq=(highest or 0) + 1,
+            issued=issued,
+            expires=issued + int(lifetime.total_seconds()),
+            keys=await _keys(session),
+            revocations=await _revocations(session),
+        )
+        payload = bundle.payload()
+        document = seal(payload, root_public, service.sign_as_root(to_be_signed(payload, root_public)))
+        Bundle.load(document, root_public)  # never publish what a scanner would refuse
+    except VerifyError as error:
+        raise TrustBundleRefused(
+            f"scanners would refuse the next trust bundle: {error.message}", hint="Nothing was published."
+        ) from None
     published = TrustBundle(
         seq=bundle.seq,
-        issued_at=now,
-        expires_at=now + lifetime,
+        # The document's own moments, in whole seconds: the row says what scanners were told.
+        issued_at=datetime.fromtimestamp(bundle.issued, UTC),
+        expires_at=datetime.fromtimestamp(bundle.expires, UTC),
         sha256=hashlib.sha256(document).hexdigest(),
         document=document,
     )

@@ -14,9 +14,11 @@ from signer.keys import (
     Issuer,
     KeyState,
     SigningKey,
+    SigningKeyInvalid,
     active_key,
     end_key,
     next_kid,
+    take_turn,
 )
 
 _ROOT_NAME = "root"
@@ -49,8 +51,15 @@ class SigningService:
         order_min: int = ORDER_NUMBER_MIN,
         order_max: int = ORDER_NUMBER_MAX,
     ) -> SigningKey:
-        """Give the issuer a new active key under the next free key number."""
+        """Give the issuer a new active key under the next free key number.
+
+        It may sign the orders `order_min` to `order_max`, both included. Raises SigningKeyInvalid unless they lie in
+        1..99999 in this order.
+        """
+        if not ORDER_NUMBER_MIN <= order_min <= order_max <= ORDER_NUMBER_MAX:
+            raise SigningKeyInvalid(f"a key's order range lies in {ORDER_NUMBER_MIN} to {ORDER_NUMBER_MAX}")
         assert issuer.issuer_id is not None  # rows read from the database have their key
+        await take_turn(session)
         kid = await next_kid(session)
         # The name carries the moment: a rolled-back transaction leaves a key file behind, and its number comes again.
         name = f"key-{kid:05d}-{now:%Y%m%d%H%M%S%f}"
@@ -70,12 +79,20 @@ class SigningService:
     async def rotate_key(self, session: Session, issuer: Issuer, now: datetime) -> tuple[SigningKey, SigningKey]:
         """Retire the issuer's active key and make its successor: (retired, new). Codes already signed stay good."""
         assert issuer.issuer_id is not None
+        await take_turn(session)
         old = await active_key(session, issuer.issuer_id)
         new = await self.create_key(session, issuer, now, order_min=old.order_min, order_max=old.order_max)
         return await end_key(session, old.kid, KeyState.RETIRED, now), new
 
+    def open_key(self, key: SigningKey) -> None:
+        """Make sure, before anything is promised, that this key can sign. Raises CustodyError."""
+        self._custody.open(key.custody_name)
+
     def sign_many(self, key: SigningKey, messages: Sequence[bytes]) -> list[bytes]:
-        """A 64-byte signature for each message, in order. Raises SigningKeyNotActive for a key that was ended."""
+        """A 64-byte signature for each message, in order. Raises SigningKeyNotActive for a revoked key.
+
+        A retired key still signs: its orders' exports can be made again.
+        """
         if key.state == KeyState.REVOKED:
             raise SigningKeyNotActive(f"key number {key.kid} is revoked", hint="Sign with the issuer's active key.")
         return self._custody.sign_many(key.custody_name, messages)

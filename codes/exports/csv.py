@@ -1,6 +1,7 @@
 """CSV export: `serial,code_text`, one file a face, for variable-data presses.
 
 RFC 4180 with LF line ends and a header line. Both columns hold digits and URL characters only, so nothing is quoted.
+The files are their owner's alone: whoever reads an inner code can claim its reward.
 """
 
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import BinaryIO, Self
 
 from codes.orders import CodeOrder
 from codes.pipeline import Chunk
-from kit.files import replacing
+from kit.files import PRIVATE_MODE, replacing
 from offline_sdk.code_text import Profile
 
 HEADER = b"serial,code_text\n"
@@ -30,9 +31,11 @@ class CsvExport:
         return [self._folder / f"{face.name.lower()}.csv" for face in self._faces]
 
     def __enter__(self) -> Self:
-        for face, path in zip(self._faces, self.paths, strict=True):
-            self._files[face] = self._open.enter_context(replacing(path))
-            self._files[face].write(HEADER)
+        with ExitStack() as opening:
+            for face, path in zip(self._faces, self.paths, strict=True):
+                self._files[face] = opening.enter_context(replacing(path, PRIVATE_MODE))
+                self._files[face].write(HEADER)
+            self._open = opening.pop_all()
         return self
 
     def add(self, chunk: Chunk) -> None:

@@ -1,6 +1,7 @@
 """PDF sheet export: A4 pages of labels, ready to print and cut, each with its symbol and its serial to read.
 
 The pages are pictures of one bit a pixel at 300 dpi, so a module is a whole number of printer dots.
+The files are their owner's alone: whoever reads an inner code can claim its reward.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from codes import qr
 from codes.orders import CodeOrder
 from codes.pipeline import Chunk
+from kit.files import PRIVATE_MODE
 from offline_sdk.code_text import Profile
 
 DPI = 300
@@ -71,7 +73,8 @@ class PdfSheetExport:
             self._files += 1
             self._pages_in_file = 0
             self._beside(self.paths[-1]).unlink(missing_ok=True)
-        moment = self._order.created_at.timetuple()
+            self._beside(self.paths[-1]).touch(PRIVATE_MODE)
+        moment = self._order.created_at.utctimetuple()
         self._page.image.save(
             self._beside(self.paths[-1]),
             format="PDF",
@@ -92,12 +95,14 @@ class PdfSheetExport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._page is not None:
-            self._finish_page()
-        for path in self.paths:
+        try:
             if kind is None:
-                self._beside(path).replace(path)
-            else:
+                if self._page is not None:
+                    self._finish_page()
+                for path in self.paths:
+                    self._beside(path).replace(path)
+        finally:
+            for path in self.paths:
                 self._beside(path).unlink(missing_ok=True)
 
 

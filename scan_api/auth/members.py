@@ -91,7 +91,7 @@ async def confirm(
     """
     async with services.database.writing() as session:
         group_id = await group_of(session, brand_slug)
-        check = await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, now)
+        check = await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, now=now)
     check.raise_if_refused()
     async with services.database.writing() as session:
         member, is_new = await members.find_or_enrol(session, services.vault, group_id, phone, now)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ColumnElement, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Text
 from sqlmodel import Field, SQLModel, select
 
 from codes.orders import CodeOrder
@@ -108,6 +108,7 @@ def check(happening: Happening, now: datetime) -> None:
 
 async def record_for_order(session: Session, order: CodeOrder, happening: Happening, now: datetime) -> uuid.UUID:
     """Record an event of the whole order. Returns the event's id."""
+    assert order.order_id is not None
     event_id = new_id()
     session.add(
         OrderEvent(
@@ -145,18 +146,10 @@ async def record_for_items(
 
 async def events_of(session: Session, order_id: int, item_key: int) -> list[Event]:
     """The recorded events of one item, its order's among them, oldest first."""
+    of_order = await session.exec(select(OrderEvent).where(OrderEvent.order_id == order_id))
+    of_item = await session.exec(select(ItemEvent).where(ItemEvent.item_key == item_key))
     events = [
-        *await _events(session, OrderEvent, OrderEvent.order_id == order_id),
-        *await _events(session, ItemEvent, ItemEvent.item_key == item_key),
+        Event(row.event_id, Step(row.step), row.at, row.recorded_at, row.place, row.by, isinstance(row, OrderEvent))
+        for row in (*of_order, *of_item)
     ]
     return sorted(events, key=lambda event: (event.at, event.recorded_at))
-
-
-async def _events(
-    session: Session, table: type[OrderEvent] | type[ItemEvent], where: ColumnElement[bool] | bool
-) -> list[Event]:
-    rows = await session.exec(select(table).where(where))
-    return [
-        Event(row.event_id, Step(row.step), row.at, row.recorded_at, row.place, row.by, table is OrderEvent)
-        for row in rows
-    ]

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codes import orders
 from codes.catalogue import brand_named
-from codes.orders import OrderState
 from kit import idempotency
 from kit.clock import iso
 from loyalty import benefits
@@ -87,9 +86,8 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
         if body.step is Step.ACTIVATED:
             if body.serials is not None or key.role != Role.BRAND:
                 raise EventInvalid("a brand's key activates whole orders; leave the serials out")
-            if order.state == OrderState.ACTIVE:
-                return {"event_id": None, "items": 0}
-            await orders.activate(session, order)
+            if not await orders.activate(session, order):
+                return {"event_id": None, "items": 0}  # it was on sale already
         if body.serials is None:
             event_id, count = await events.record_for_order(session, order, happening, now), order.quantity
         else:

@@ -19,6 +19,10 @@ class Custody(Protocol):
         """Make a key pair and keep it. Returns the 32-byte public key. Raises CustodyError when the name is taken."""
         ...
 
+    def open(self, name: str) -> None:
+        """Make the key ready, so that signing will not fail for want of a passphrase. Raises CustodyError."""
+        ...
+
     def sign_many(self, name: str, messages: Sequence[bytes]) -> list[bytes]:
         """A 64-byte signature for each message, in order. Raises CustodyError when the key cannot be used."""
         ...

@@ -25,6 +25,10 @@ _MEMORY_KIB = 64 * 1024
 _LANES = 4
 _SALT_BYTES = 16
 _SIGNATURE_BYTES = 64
+# A damaged file must not keep us deriving for hours, or ask for more memory than there is.
+_PASSES_MAX = 100
+_MEMORY_KIB_MAX = 2 * 1024 * 1024
+_LANES_MAX = 64
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 PASSPHRASE_CHARACTERS_MIN = 12
@@ -57,33 +61,42 @@ class FileCustody:
             write_secret(self._path(name), json.dumps(record, indent=1).encode() + b"\n")
         except FileExistsError:
             raise CustodyError(f"a key named {name} exists already") from None
+        except OSError as error:
+            raise CustodyError(f"the key file of {name} cannot be written: {error.strerror}") from None
         return public
 
     def sign_many(self, name: str, messages: Sequence[bytes]) -> list[bytes]:
-        key = self._opened.get(name) or self._open(name)
+        self.open(name)
+        key = self._opened[name]
         return [crypto_sign(message, key)[:_SIGNATURE_BYTES] for message in messages]
 
-    def _open(self, name: str) -> bytes:
+    def open(self, name: str) -> None:
+        if name in self._opened:
+            return
         try:
-            record = json.loads(self._path(name).read_bytes())
-            public = bytes.fromhex(record["public"])
-            seed = unseal(
-                _derive(self._passphrase(), record["kdf"]), bytes.fromhex(record["sealed"]), _context(name, public)
-            )
+            content = self._path(name).read_bytes()
         except FileNotFoundError:
             raise CustodyError(f"no private key named {name} in {self._folder}") from None
+        except OSError as error:
+            raise CustodyError(f"the key file of {name} cannot be read: {error.strerror}") from None
+        passphrase = self._passphrase()
+        try:
+            record = json.loads(content)
+            if record["format"] != _FORMAT:
+                raise ValueError("unknown format")
+            public = bytes.fromhex(record["public"])
+            seed = unseal(_derive(passphrase, record["kdf"]), bytes.fromhex(record["sealed"]), _context(name, public))
         except VaultSealBroken:
             raise CustodyError(
                 f"the private key {name} does not open",
                 hint="The passphrase is wrong (FANXING_SIGNER_PASSPHRASE_FILE), or the key file was altered.",
             ) from None
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise CustodyError(f"the key file of {name} is damaged", hint="Restore it from a backup.") from None
         derived_public, key = crypto_sign_seed_keypair(seed)
         if derived_public != public:
             raise CustodyError(f"the key file of {name} is damaged: its public key is another key's")
         self._opened[name] = key
-        return key
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -97,10 +110,16 @@ def _derive(passphrase: str, kdf: dict[str, object]) -> bytes:
     return Argon2id(
         salt=bytes.fromhex(str(kdf["salt"])),
         length=KEY_BYTES,
-        iterations=int(str(kdf["passes"])),
-        lanes=int(str(kdf["lanes"])),
-        memory_cost=int(str(kdf["memory_kib"])),
+        iterations=_number(kdf["passes"], _PASSES_MAX),
+        lanes=_number(kdf["lanes"], _LANES_MAX),
+        memory_cost=_number(kdf["memory_kib"], _MEMORY_KIB_MAX),
     ).derive(passphrase.encode())
+
+
+def _number(value: object, high: int) -> int:
+    if type(value) is not int or not 1 <= value <= high:
+        raise ValueError("a cost of the key derivation is out of range")
+    return value
 
 
 def _context(name: str, public: bytes) -> bytes:

@@ -1,0 +1,88 @@
+"""Setting an installation up, and serving it."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import typer
+import uvicorn
+
+import migrations
+from kit import logging
+from kit import settings as environment
+from kit.errors import FanxingError
+from kit.files import replacing, write_secret
+from kit.settings import Settings
+from kit.vault import new_key
+from offline_sdk.bundle import format_root
+from scan_api.app import create_app
+from scan_api.commands import terminal
+from scan_api.commands.terminal import Json, out
+from scan_api.services import build
+
+_PASSPHRASE_BYTES = 24
+
+
+def init(
+    as_json: Json = False,
+    make_passphrase: bool = typer.Option(
+        False, help="Also make a random passphrase file. Move it to safety: it opens every private key."
+    ),
+) -> None:
+    """Make data folder, vault key, root key and database schema. Run again, it makes what is missing."""
+    terminal.run(lambda: _init(make_passphrase), as_json=as_json, show=_show_init)
+
+
+async def _init(make_passphrase: bool) -> dict[str, Any]:
+    made: list[str] = []
+    async with terminal.workshop() as shop:
+        settings = shop.settings
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if make_passphrase:
+            _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
+        _secret(settings.vault_key_path, new_key().hex(), made)
+        if not settings.root_public_path.exists():
+            with replacing(settings.root_public_path) as file:
+                file.write(format_root(shop.signer.create_root()))
+            made.append(str(settings.root_public_path))
+        await migrations.upgrade(shop.database)
+        return {"home": str(settings.home), "database": _database_name(settings), "made": made}
+
+
+def _secret(path: Path, content: str, made: list[str]) -> None:
+    if not path.exists():
+        write_secret(path, content.encode() + b"\n")
+        made.append(str(path))
+
+
+def _database_name(settings: Settings) -> str:
+    # A PostgreSQL URL may carry a password.
+    return settings.database if settings.database.startswith("sqlite") else settings.database.rsplit("@", 1)[-1]
+
+
+def _show_init(result: dict[str, Any]) -> None:
+    out.print(f"Data folder {result['home']}, database {result['database']}.")
+    for path in result["made"]:
+        out.print(f"Made {path}")
+    out.print("Next: `fanxing issuer create --name … --gtin-prefix …`")
+
+
+def serve() -> None:
+    """Serve the API on FANXING_HOST and FANXING_PORT until it is stopped."""
+    try:
+        settings = environment.load()
+        logging.configure(settings.log_level)
+        services = build(settings)
+    except FanxingError as error:
+        terminal.refuse(error, as_json=False)
+        return
+    uvicorn.run(
+        create_app(services),
+        host=settings.host,
+        port=settings.port,
+        # Its access log would hold the paths of inner codes; the application writes its own, without them.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )

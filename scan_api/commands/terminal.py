@@ -1,0 +1,135 @@
+"""What every command shares: settings, database, passphrase, and answers for people or for machines."""
+
+import asyncio
+import getpass
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kit import settings as environment
+from kit import vault as vaults
+from kit.clock import system_clock
+from kit.db import Database, Session
+from kit.errors import ConfigurationError, FanxingError
+from kit.settings import Settings
+from kit.vault import Vault
+from offline_sdk.bundle import read_root
+from offline_sdk.errors import VerifyError
+from signer import publication, service
+from signer.publication import TrustBundle
+from signer.service import SigningService
+
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a command works with."""
+
+    settings: Settings
+    database: Database
+
+    @property
+    def vault(self) -> Vault:
+        return vaults.load(self.settings.vault_key_path)
+
+    @property
+    def signer(self) -> SigningService:
+        return service.with_file_custody(self.settings.keys_folder, partial(passphrase, self.settings))
+
+    @property
+    def root_public(self) -> bytes:
+        """Raises ConfigurationError when the root key was not made yet."""
+        try:
+            return read_root(self.settings.root_public_path.read_bytes())
+        except OSError:
+            raise ConfigurationError(
+                f"FANXING_HOME: no root public key at {self.settings.root_public_path}", hint="Run `fanxing init`."
+            ) from None
+        except VerifyError as error:
+            raise ConfigurationError(f"FANXING_HOME: {self.settings.root_public_path}: {error.message}") from None
+
+    async def publish(self, session: Session) -> TrustBundle:
+        """Publish the next trust bundle, in the transaction that changed what it says."""
+        return await publication.publish(
+            session, self.signer, self.settings.trust_domain, self.root_public, system_clock()
+        )
+
+
+@asynccontextmanager
+async def workshop() -> AsyncIterator[Workshop]:
+    """Settings read, database open."""
+    settings = environment.load()
+    database = Database(settings.database)
+    try:
+        yield Workshop(settings, database)
+    finally:
+        await database.close()
+
+
+def passphrase(settings: Settings) -> str:
+    """The signer's passphrase: from its file, or asked for at a terminal. Raises ConfigurationError."""
+    path = settings.signer_passphrase_path
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(
+                f"FANXING_SIGNER_PASSPHRASE_FILE: no passphrase at {path}, and no terminal to ask at",
+                hint="Point the variable at a file that only you can read.",
+            ) from None
+    return getpass.getpass("Passphrase of the private keys: ")
+
+
+def run(work: Callable[[], Awaitable[Any]], *, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Do a command's work and show its result; a refusal is told, with what to do next, and exits with 1."""
+    try:
+        result = asyncio.run(_awaited(work))
+    except FanxingError as error:
+        refuse(error, as_json=as_json)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+
+
+async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
+    return await work()
+
+
+def refuse(error: FanxingError, *, as_json: bool) -> None:
+    """Tell a refusal and exit with 1."""
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        print_json({"error": {key: value for key, value in body.items() if value}})
+    else:
+        err.print(f"[red]{error.code}[/red]: {error.message}", markup=True)
+        if error.hint:
+            err.print(error.hint)
+    raise typer.Exit(1)
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]], empty: str) -> None:
+    """Rows as a table with their keys as headings."""
+    if not rows:
+        out.print(empty)
+        return
+    shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+    out.print(shown)

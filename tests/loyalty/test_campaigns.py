@@ -1,0 +1,394 @@
+"""Claims: one prize an item and campaign, never more than the budget, whoever comes at the same time."""
+
+import asyncio
+import uuid
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlmodel import func, select
+
+from kit.db import Database
+from kit.outbox import OutboxMessage
+from loyalty import campaigns, ledger, members
+from loyalty.benefits import CouponState
+from loyalty.campaigns import (
+    AlreadyClaimed,
+    Campaign,
+    CampaignInvalid,
+    CampaignNotOpen,
+    CampaignStatus,
+    CampaignUnknown,
+    Claim,
+    ClaimNeedsInnerCode,
+    ClaimNeedsOuterCode,
+    ClaimWrongItem,
+    Face,
+    Grant,
+    MemberLimitReached,
+    Offer,
+    OfferState,
+    PrizeKind,
+)
+from loyalty.fulfilment import DataOrder
+from loyalty.ledger import Purpose
+from tests.loyalty.conftest import (
+    BRAND,
+    COUPON_FIELDS,
+    DATA_FIELDS,
+    GROUP,
+    GTIN,
+    NOW,
+    MakeCampaign,
+    MakeClaim,
+    MakeMember,
+)
+
+
+async def balance(database: Database, holder_id: uuid.UUID, asset: str, purpose: Purpose) -> int:
+    async with database.reading() as session:
+        return (await ledger.balances(session, holder_id)).get((asset, purpose), 0)
+
+
+async def assert_sound(database: Database) -> None:
+    async with database.reading() as session:
+        assert (await ledger.verify(session)).faults == ()
+
+
+async def left(database: Database, campaign: Campaign) -> int:
+    async with database.reading() as session:
+        return await campaigns.budget_left(session, campaign)
+
+
+def tally(results: list[Grant | BaseException]) -> Counter[str]:
+    return Counter(type(result).__name__ for result in results)
+
+
+async def test_a_claim_of_points_moves_them_from_the_budget_to_the_member(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    member_id, campaign = await make_member(), await make_campaign()
+    grant = await make_claim(campaign, member_id)
+    assert (grant.prize_kind, grant.prize_amount, grant.balance) == (PrizeKind.POINTS, 100, 100)
+    assert grant.coupon is None
+    assert grant.order_id is None
+    assert await balance(database, member_id, "points", Purpose.AVAILABLE) == 100
+    assert await left(database, campaign) == 99_900
+    assert await balance(database, ledger.brand_holder(BRAND), "points", Purpose.ISSUANCE) == -100_000
+    await assert_sound(database)
+
+
+async def test_a_claim_makes_the_member_a_card_of_the_brand_once(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    member_id, campaign = await make_member(), await make_campaign()
+    first = await make_claim(campaign, member_id, 1)
+    second = await make_claim(campaign, member_id, 2, now=NOW + timedelta(hours=1))
+    async with database.reading() as session:
+        cards = await members.cards_of(session, member_id)
+    assert [(card.brand_id, card.joined_at, card.card_number) for card in cards] == [(BRAND, NOW, first.card_number)]
+    assert second.card_number == first.card_number
+    assert second.balance == 200
+
+
+async def test_a_claim_of_mobile_data_leaves_an_order_and_its_message(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    member_id, campaign = await make_member(), await make_campaign(**DATA_FIELDS)
+    grant = await make_claim(campaign, member_id)
+    async with database.reading() as session:
+        order = await session.get_one(DataOrder, (member_id, grant.order_id))
+        message = (await session.exec(select(OutboxMessage))).one()
+    assert (order.megabytes, order.state, order.campaign_id) == (5, "pending", campaign.campaign_id)
+    assert message.payload == {"member_id": str(member_id), "order_id": str(grant.order_id)}
+    assert await balance(database, member_id, "mb", Purpose.PENDING) == 5
+
+
+async def test_a_claim_of_a_coupon_shows_its_code(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    member_id, campaign = await make_member(), await make_campaign(**COUPON_FIELDS)
+    grant = await make_claim(campaign, member_id)
+    assert grant.coupon is not None
+    assert (grant.coupon.state, grant.coupon.text_zh) == (CouponState.ISSUED, "满十减五")
+    assert grant.coupon.expires_at == NOW + timedelta(days=30)
+    assert len(grant.coupon.code.replace("-", "")) == 16
+    assert grant.balance == 1
+    await assert_sound(database)
+
+
+async def test_fifty_members_claim_one_item_and_one_gets_it(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    campaign = await make_campaign()
+    claimers = [await make_member(number) for number in range(50)]
+    results = await asyncio.gather(*(make_claim(campaign, who) for who in claimers), return_exceptions=True)
+    assert tally(results) == {"Grant": 1, "AlreadyClaimed": 49}
+    assert await left(database, campaign) == 99_900
+    await assert_sound(database)
+
+
+@pytest.mark.parametrize("stripes", [1, 3, 16])
+async def test_fifty_claims_of_a_budget_for_twenty_give_exactly_twenty(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim, stripes: int
+) -> None:
+    campaign = await make_campaign(budget=2_000, stripes=stripes)
+    claimers = [await make_member(number) for number in range(50)]
+    results = await asyncio.gather(
+        *(make_claim(campaign, who, key) for key, who in enumerate(claimers)), return_exceptions=True
+    )
+    assert tally(results) == {"Grant": 20, "BudgetUsedUp": 30}
+    assert await left(database, campaign) == 0
+    async with database.reading() as session:
+        assert (await session.exec(select(func.count()).select_from(Claim))).one() == 20
+    await assert_sound(database)
+
+
+async def test_claims_for_one_stripe_find_the_budget_in_the_others(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    campaign = await make_campaign(budget=1_600)
+    assert campaign.stripes == 16
+    who = await make_member()
+    results = await asyncio.gather(
+        *(make_claim(campaign, who, 16 * number) for number in range(20)), return_exceptions=True
+    )
+    assert tally(results) == {"Grant": 16, "BudgetUsedUp": 4}
+    await assert_sound(database)
+
+
+async def test_a_member_who_hurries_does_not_pass_his_limit(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    campaign, who = await make_campaign(per_member_limit=3), await make_member()
+    results = await asyncio.gather(*(make_claim(campaign, who, key) for key in range(20)), return_exceptions=True)
+    assert tally(results) == {"Grant": 3, "MemberLimitReached": 17}
+    assert await balance(database, who, "points", Purpose.AVAILABLE) == 300
+    await assert_sound(database)
+
+
+async def test_a_refused_claim_leaves_the_item_to_others(
+    make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    campaign = await make_campaign(per_member_limit=1)
+    greedy, other = await make_member(1), await make_member(2)
+    await make_claim(campaign, greedy, 1)
+    with pytest.raises(MemberLimitReached):
+        await make_claim(campaign, greedy, 2)
+    assert (await make_claim(campaign, other, 2)).balance == 100
+
+
+async def test_a_second_claim_says_whether_it_was_you(
+    make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    campaign, first, other = await make_campaign(), await make_member(1), await make_member(2)
+    await make_claim(campaign, first)
+    with pytest.raises(AlreadyClaimed) as yours:
+        await make_claim(campaign, first)
+    with pytest.raises(AlreadyClaimed) as theirs:
+        await make_claim(campaign, other)
+    assert (yours.value.by_you, theirs.value.by_you) == (True, False)
+
+
+async def test_one_item_pays_in_every_campaign_that_it_is_in(
+    make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    who = await make_member()
+    await make_claim(await make_campaign(), who)
+    assert (await make_claim(await make_campaign(), who)).balance == 200
+
+
+@pytest.mark.parametrize(
+    ("after_start", "after_end", "open_"),
+    [(-1, None, False), (0, None, True), (None, -1, True), (None, 0, False)],
+)
+async def test_a_campaign_is_open_from_its_start_until_just_before_its_end(
+    make_member: MakeMember,
+    make_campaign: MakeCampaign,
+    make_claim: MakeClaim,
+    after_start: int | None,
+    after_end: int | None,
+    open_: bool,
+) -> None:
+    who, campaign = await make_member(), await make_campaign()
+    if after_start is not None:
+        now = campaign.starts_at + timedelta(microseconds=after_start)
+    else:
+        now = campaign.ends_at + timedelta(microseconds=after_end or 0)
+    if open_:
+        assert (await make_claim(campaign, who, now=now)).at == now
+    else:
+        with pytest.raises(CampaignNotOpen):
+            await make_claim(campaign, who, now=now)
+
+
+async def test_a_paused_campaign_gives_nothing_until_it_is_resumed(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    who, campaign = await make_member(), await make_campaign()
+    async with database.writing() as session:
+        await campaigns.set_status(session, campaign.campaign_id, CampaignStatus.PAUSED)
+    with pytest.raises(CampaignNotOpen) as refusal:
+        await make_claim(campaign, who)
+    assert refusal.value.state is OfferState.PAUSED
+    async with database.writing() as session:
+        await campaigns.set_status(session, campaign.campaign_id, CampaignStatus.ACTIVE)
+    assert (await make_claim(campaign, who)).balance == 100
+
+
+async def test_an_inner_campaign_refuses_the_outer_code_and_the_other_way_round(
+    make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    who = await make_member()
+    with pytest.raises(ClaimNeedsInnerCode):
+        await make_claim(await make_campaign(face=Face.INNER), who, face=1)
+    with pytest.raises(ClaimNeedsOuterCode):
+        await make_claim(await make_campaign(face=Face.OUTER), who, face=2)
+
+
+async def test_a_claim_with_another_product_brand_group_or_campaign_is_refused(
+    make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    who, campaign = await make_member(), await make_campaign(gtin=GTIN)
+    with pytest.raises(ClaimWrongItem):
+        await make_claim(campaign, who, gtin="06901234567893")
+    with pytest.raises(ClaimWrongItem):
+        await make_claim(campaign, who, brand_id=BRAND + 1)
+    with pytest.raises(CampaignUnknown):
+        await make_claim(campaign, await make_member(1, group_id=GROUP + 1))
+    with pytest.raises(CampaignUnknown):
+        await make_claim(campaign, who, campaign_id=uuid.uuid4())
+    with pytest.raises(CampaignUnknown):
+        await make_claim(campaign, uuid.uuid4())
+
+
+async def offers_of(database: Database, member_id: uuid.UUID | None, **changes: object) -> dict[uuid.UUID, Offer]:
+    asked: dict[str, object] = {"item_key": 1, "gtin": GTIN, "brand_id": BRAND, "face": 2, "now": NOW, **changes}
+    async with database.reading() as session:
+        found = await campaigns.offers(session, member_id=member_id, **asked)  # type: ignore[arg-type]
+    return {offer.campaign_id: offer for offer in found}
+
+
+async def test_offers_tell_what_to_expect_of_each_campaign(
+    database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    you, other = await make_member(1), await make_member(2)
+    day = timedelta(days=1)
+    made = {
+        OfferState.OPEN: await make_campaign(),
+        OfferState.CLAIMED_BY_YOU: await make_campaign(),
+        OfferState.CLAIMED_BY_SOMEBODY: await make_campaign(),
+        OfferState.NOT_STARTED: await make_campaign(starts_at=NOW + day),
+        OfferState.ENDED: await make_campaign(starts_at=NOW - 2 * day, ends_at=NOW + timedelta(seconds=1)),
+        OfferState.PAUSED: await make_campaign(),
+        OfferState.NEEDS_OUTER_CODE: await make_campaign(face=Face.OUTER),
+        OfferState.BUDGET_USED_UP: await make_campaign(budget=100),
+        OfferState.LIMIT_REACHED: await make_campaign(per_member_limit=1),
+    }
+    await make_claim(made[OfferState.CLAIMED_BY_YOU], you, 1)
+    await make_claim(made[OfferState.CLAIMED_BY_SOMEBODY], other, 1)
+    await make_claim(made[OfferState.BUDGET_USED_UP], other, 2)
+    await make_claim(made[OfferState.LIMIT_REACHED], you, 3)
+    async with database.writing() as session:
+        await campaigns.set_status(session, made[OfferState.PAUSED].campaign_id, CampaignStatus.PAUSED)
+    later = NOW + timedelta(seconds=1)
+    offers = await offers_of(database, you, now=later)
+    assert {state: offers[campaign.campaign_id].state for state, campaign in made.items()} == {s: s for s in made}
+    assert offers[made[OfferState.CLAIMED_BY_YOU].campaign_id].claimed_at == NOW
+    visitor = await offers_of(database, None, now=later)
+    assert visitor[made[OfferState.CLAIMED_BY_YOU].campaign_id].state is OfferState.CLAIMED_BY_SOMEBODY
+    assert visitor[made[OfferState.LIMIT_REACHED].campaign_id].state is OfferState.OPEN
+
+
+async def test_the_outer_code_is_told_to_look_for_the_inner_one(
+    database: Database, make_campaign: MakeCampaign
+) -> None:
+    campaign = await make_campaign()
+    offers = await offers_of(database, None, face=1)
+    assert offers[campaign.campaign_id].state is OfferState.NEEDS_INNER_CODE
+
+
+async def test_only_campaigns_of_the_brand_and_product_are_offered(
+    database: Database, make_campaign: MakeCampaign
+) -> None:
+    mine = await make_campaign(gtin=GTIN)
+    everything = await make_campaign()
+    await make_campaign(gtin="06901234567893")
+    await make_campaign(brand_id=BRAND + 1)
+    assert set(await offers_of(database, None)) == {mine.campaign_id, everything.campaign_id}
+    async with database.reading() as session:
+        opened = await campaigns.open_for(session, BRAND, GTIN, NOW)
+    assert {campaign.campaign_id for campaign in opened} == {mine.campaign_id, everything.campaign_id}
+
+
+async def test_a_budget_is_spread_over_stripes_in_whole_prizes(database: Database, make_campaign: MakeCampaign) -> None:
+    campaign = await make_campaign(prize_amount=7, budget=7 * 37)
+    async with database.reading() as session:
+        held = await session.exec(select(ledger.Account.balance).where(ledger.Account.purpose == Purpose.BUDGET))
+        balances = list(held)
+    assert campaign.stripes == len(balances) == 16
+    assert sum(balances) == 7 * 37
+    assert {amount % 7 for amount in balances} == {0}
+    assert max(balances) - min(balances) <= 7
+
+
+async def test_a_campaign_never_has_more_stripes_than_prizes(make_campaign: MakeCampaign) -> None:
+    assert (await make_campaign(budget=300)).stripes == 3
+    assert (await make_campaign(budget=100)).stripes == 1
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"title_zh": "标" * 80}, {"title_zh": "标" * 81}),
+        ({"title_en": "T"}, {"title_en": ""}),
+        ({"prize_amount": 1_000_000, "budget": 1_000_000}, {"prize_amount": 1_000_001, "budget": 1_000_001}),
+        ({"prize_amount": 1}, {"prize_amount": 0}),
+        ({"budget": 200}, {"budget": 250}),
+        ({"budget": 10**12}, {"budget": 10**12 + 100}),
+        ({"stripes": 64}, {"stripes": 65}),
+        ({"stripes": 1}, {"stripes": 0}),
+        ({"per_member_limit": 1}, {"per_member_limit": 0}),
+        ({"per_member_limit": 1_000_000}, {"per_member_limit": 1_000_001}),
+        ({"gtin": GTIN}, {"gtin": GTIN[1:]}),
+        ({"face": 1}, {"face": 3}),
+        ({"ends_at": NOW + timedelta(microseconds=1)}, {"ends_at": NOW}),
+        (
+            {"ends_at": NOW + timedelta(days=5 * 366 - 1)},
+            {"ends_at": NOW + timedelta(days=5 * 366 - 1, microseconds=1)},
+        ),
+        (
+            {"prize_kind": PrizeKind.MEGABYTES, "prize_amount": 10_240, "budget": 10_240},
+            {"prize_kind": PrizeKind.MEGABYTES, "prize_amount": 10_241, "budget": 10_241},
+        ),
+        (COUPON_FIELDS, COUPON_FIELDS | {"prize_amount": 2}),
+        (COUPON_FIELDS | {"coupon_valid_days": 1095}, COUPON_FIELDS | {"coupon_valid_days": 1096}),
+        (COUPON_FIELDS | {"coupon_valid_days": 1}, COUPON_FIELDS | {"coupon_valid_days": 0}),
+        (COUPON_FIELDS | {"coupon_value_fen": 5_000_000}, COUPON_FIELDS | {"coupon_value_fen": 5_000_001}),
+        (COUPON_FIELDS | {"coupon_text_en": "t" * 200}, COUPON_FIELDS | {"coupon_text_en": "t" * 201}),
+        ({}, {"coupon_text_en": "for points"}),
+    ],
+)
+async def test_a_campaign_at_its_limits_is_made_and_past_them_refused(
+    database: Database, make_campaign: MakeCampaign, good: dict[str, object], bad: dict[str, object]
+) -> None:
+    await make_campaign(**good)
+    with pytest.raises(CampaignInvalid):
+        await make_campaign(**bad)
+    await assert_sound(database)
+
+
+async def test_campaigns_of_a_brand_are_listed_latest_first(database: Database, make_campaign: MakeCampaign) -> None:
+    made = [await make_campaign() for _ in range(3)]
+    await make_campaign(brand_id=BRAND + 1)
+    async with database.reading() as session:
+        found = await campaigns.of_brand(session, BRAND)
+    assert [campaign.campaign_id for campaign in found] == [campaign.campaign_id for campaign in reversed(made)]
+
+
+async def test_an_unknown_campaign_is_an_error(database: Database) -> None:
+    async with database.writing() as session:
+        with pytest.raises(CampaignUnknown):
+            await campaigns.get(session, uuid.uuid4())
+        with pytest.raises(CampaignUnknown):
+            await campaigns.set_status(session, uuid.uuid4(), CampaignStatus.PAUSED)
