@@ -94,6 +94,7 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         engine = create_async_engine(driver_url(url), pool_size=connections, max_overflow=0)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        event.listen(engine.sync_engine, "invalidate", _release_sqlite)
         return engine
     options = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
     return create_async_engine(
@@ -125,6 +126,12 @@ def _begin_sqlite(connection: Connection) -> None:
     # at the start.
     immediate = connection.get_execution_options().get("fanxing_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _release_sqlite(connection: Any, _record: ConnectionPoolEntry, _error: BaseException | None) -> None:
+    # A cancelled task's connection is closed, but SQLite keeps a closed connection and its lock on the whole file alive
+    # while anything, such as a traceback, still refers to an unfinished SELECT on it.
+    connection.rollback()
 
 
 def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:

@@ -43,8 +43,6 @@ class _Rate(ProgressColumn):
 
 order = typer.Typer(help="Orders of codes.", no_args_is_help=True)
 
-_BY = "fanxing command"
-
 Gtin = Annotated[str, typer.Option(help="The product's GTIN.")]
 Number = Annotated[int, typer.Option("--order", help="The order's number.")]
 Exports = Annotated[list[ExportKind] | None, typer.Option("--export", help="A form to write; may be given again.")]
@@ -87,7 +85,7 @@ def create(
                 shop.signer.open_key(key)  # a wrong passphrase must not cost an order number
                 scheme = await scheme_of(session, shop.vault, plan.brand.issuer_id)
                 placed = await orders.place(session, plan, now)
-                happening = Happening(Step.COMMISSIONED, now, None, _BY)
+                happening = Happening(Step.COMMISSIONED, now, None, None)
                 await events.record_for_order(session, placed, happening, now)
             return _export(shop, placed, key, scheme, export or [], folder, quiet=as_json)
 
@@ -136,7 +134,7 @@ def activate(gtin: Gtin, number: Number, as_json: Json = False) -> None:
         async with terminal.workshop() as shop, shop.database.writing() as session:
             placed = await orders.order_numbered(session, gtin14(gtin), number)
             if await orders.activate(session, placed):
-                await events.record_for_order(session, placed, Happening(Step.ACTIVATED, now, None, _BY), now)
+                await events.record_for_order(session, placed, Happening(Step.ACTIVATED, now, None, None), now)
             return _about(placed)
 
     terminal.run(work, as_json=as_json, show=_show)
@@ -159,7 +157,7 @@ def recall(
             if not yes:
                 return {**_about(placed), "dry_run": True}
             if await orders.recall(session, placed, reason):
-                await events.record_for_order(session, placed, Happening(Step.RECALLED, now, None, _BY), now)
+                await events.record_for_order(session, placed, Happening(Step.RECALLED, now, None, None), now)
             return _about(placed)
 
     terminal.run(work, as_json=as_json, show=_show)

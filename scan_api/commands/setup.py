@@ -17,7 +17,7 @@ from kit.vault import new_key
 from offline_sdk.bundle import format_root
 from scan_api.app import create_app
 from scan_api.commands import terminal
-from scan_api.commands.terminal import Json, out
+from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.services import build
 
 _PASSPHRASE_BYTES = 24
@@ -34,19 +34,25 @@ def init(
 
 
 async def _init(make_passphrase: bool) -> dict[str, Any]:
-    made: list[str] = []
     async with terminal.workshop() as shop:
-        settings = shop.settings
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if make_passphrase:
-            _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
-        _secret(settings.vault_key_path, new_key().hex(), made)
-        if not settings.root_public_path.exists():
-            with replacing(settings.root_public_path) as file:
-                file.write(format_root(shop.signer.create_root()))
-            made.append(str(settings.root_public_path))
-        await migrations.upgrade(shop.database)
-        return {"home": str(settings.home), "database": _database_name(settings), "made": made}
+        made = await prepare(shop, make_passphrase=make_passphrase)
+        return {"home": str(shop.settings.home), "database": _database_name(shop.settings), "made": made}
+
+
+async def prepare(shop: Workshop, *, make_passphrase: bool) -> list[str]:
+    """Make what an installation lacks; returns the files made."""
+    made: list[str] = []
+    settings = shop.settings
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if make_passphrase:
+        _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
+    _secret(settings.vault_key_path, new_key().hex(), made)
+    if not settings.root_public_path.exists():
+        with replacing(settings.root_public_path) as file:
+            file.write(format_root(shop.signer.create_root()))
+        made.append(str(settings.root_public_path))
+    await migrations.upgrade(shop.database)
+    return made
 
 
 def _secret(path: Path, content: str, made: list[str]) -> None:

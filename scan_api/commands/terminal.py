@@ -7,18 +7,19 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from kit import settings as environment
 from kit import vault as vaults
-from kit.clock import system_clock
 from kit.db import Database, Session
-from kit.errors import ConfigurationError, FanxingError
+from kit.errors import ConfigurationError, FanxingError, Unavailable
 from kit.settings import Settings
 from kit.vault import Vault
 from offline_sdk.bundle import read_root
@@ -26,6 +27,15 @@ from offline_sdk.errors import VerifyError
 from signer import publication, service
 from signer.publication import TrustBundle
 from signer.service import SigningService
+
+
+class DatabaseRefused(Unavailable):
+    code = "DatabaseRefused"
+
+
+class ExtraMissing(Unavailable):
+    code = "ExtraMissing"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 
@@ -60,11 +70,9 @@ class Workshop:
         except VerifyError as error:
             raise ConfigurationError(f"FANXING_HOME: {self.settings.root_public_path}: {error.message}") from None
 
-    async def publish(self, session: Session) -> TrustBundle:
+    async def publish(self, session: Session, now: datetime) -> TrustBundle:
         """Publish the next trust bundle, in the transaction that changed what it says."""
-        return await publication.publish(
-            session, self.signer, self.settings.trust_domain, self.root_public, system_clock()
-        )
+        return await publication.publish(session, self.signer, self.settings.trust_domain, self.root_public, now)
 
 
 @asynccontextmanager
@@ -98,6 +106,12 @@ def run(work: Callable[[], Awaitable[Any]], *, as_json: bool, show: Callable[[An
         result = asyncio.run(_awaited(work))
     except FanxingError as error:
         refuse(error, as_json=as_json)
+    except SQLAlchemyError as error:
+        # The driver's message names tables and addresses, which are the operator's own; parameters stay out of it.
+        message = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+        refuse(
+            DatabaseRefused(message, hint="Is FANXING_DATABASE_URL right, and was `fanxing init` run?"), as_json=as_json
+        )
     if as_json:
         print_json(result)
     else:
@@ -108,7 +122,7 @@ async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
     return await work()
 
 
-def refuse(error: FanxingError, *, as_json: bool) -> None:
+def refuse(error: FanxingError, *, as_json: bool) -> NoReturn:
     """Tell a refusal and exit with 1."""
     if as_json:
         body = {"code": error.code, "message": error.message, "hint": error.hint}

@@ -45,7 +45,7 @@ def create_issuer(
             assert made.issuer_id is not None
             create_serial_key(session, shop.vault, made.issuer_id)
             signing = await shop.signer.create_key(session, made, now)
-            published = await shop.publish(session)
+            published = await shop.publish(session, now)
             return {"issuer": made.name, "gtin_prefixes": made.gtin_prefixes, "kid": signing.kid, **_about(published)}
 
     terminal.run(work, as_json=as_json, show=_show_published)
@@ -108,7 +108,7 @@ def create_key(
         async with terminal.workshop() as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
             made = await shop.signer.create_key(session, owner, now, order_min=order_min, order_max=order_max)
-            return {"issuer": owner.name, "kid": made.kid, **_about(await shop.publish(session))}
+            return {"issuer": owner.name, "kid": made.kid, **_about(await shop.publish(session, now))}
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -118,10 +118,16 @@ def rotate_key(name: Name, as_json: Json = False) -> None:
     """Replace an issuer's key. The old one signs nothing more; its codes stay good."""
 
     async def work() -> dict[str, Any]:
+        now = system_clock()
         async with terminal.workshop() as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
-            old, new = await shop.signer.rotate_key(session, owner, system_clock())
-            return {"issuer": owner.name, "retired": old.kid, "kid": new.kid, **_about(await shop.publish(session))}
+            old, new = await shop.signer.rotate_key(session, owner, now)
+            return {
+                "issuer": owner.name,
+                "retired": old.kid,
+                "kid": new.kid,
+                **_about(await shop.publish(session, now)),
+            }
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -135,12 +141,13 @@ def revoke_key(
     """Refuse every code of a key, because its private side may be known to others. There is no way back."""
 
     async def work() -> dict[str, Any]:
+        now = system_clock()
         async with terminal.workshop() as shop, shop.database.writing() as session:
             found = await keys.key_numbered(session, kid)
             if not yes:
                 return {"kid": found.kid, "state": found.state, "dry_run": True}
-            ended = await keys.end_key(session, kid, KeyState.REVOKED, system_clock())
-            return {"kid": ended.kid, "state": ended.state, **_about(await shop.publish(session))}
+            ended = await keys.end_key(session, kid, KeyState.REVOKED, now)
+            return {"kid": ended.kid, "state": ended.state, **_about(await shop.publish(session, now))}
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -163,7 +170,7 @@ def revoke(
                 await keys.revoke_item(session, gtin14(gtin), serial, reason, now)
             else:
                 await keys.revoke_orders(session, gtin14(gtin), order or 0, order or 0, reason, now)
-            return {"gtin": gtin14(gtin), "serial": serial, "order": order, **_about(await shop.publish(session))}
+            return {"gtin": gtin14(gtin), "serial": serial, "order": order, **_about(await shop.publish(session, now))}
 
     terminal.run(work, as_json=as_json, show=_show_published)
 

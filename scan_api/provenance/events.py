@@ -93,7 +93,7 @@ class Happening:
     step: Step
     at: datetime
     place: str | None
-    by: str
+    by: str | None
 
 
 def check(happening: Happening, now: datetime) -> None:

@@ -1,0 +1,166 @@
+"""The brand's part of the demonstration: an installation, products, codes on paper, campaigns and keys."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from codes import catalogue, orders, pipeline
+from codes.exports import ExportKind, open_export
+from codes.orders import CodeOrder
+from codes.serials import create_serial_key, scheme_of
+from kit.clock import Clock, system_clock
+from kit.db import Session
+from loyalty import campaigns
+from loyalty.campaigns import Face, NewCampaign, PrizeKind
+from offline_sdk.code_text import Profile
+from offline_sdk.gtin import check_digit
+from scan_api.auth import api_keys
+from scan_api.auth.api_keys import Role
+from scan_api.commands.terminal import Workshop
+from scan_api.provenance import events
+from scan_api.provenance.events import Happening, Step
+from signer import keys
+from signer.keys import SigningKey
+
+QUANTITY = 1_000
+PREFIX = "9506000"  # GS1 keeps it for examples
+GTIN = f"0{PREFIX}20260" + check_digit(f"0{PREFIX}20260")
+MEGABYTES = 5
+POINTS = 10
+SEASON = ((5, 1), (9, 30))
+
+_MIDSUMMER = (7, 15)
+
+
+@dataclass(frozen=True)
+class Brand:
+    """What the brand has made ready: its order, campaigns and the keys that it handed out."""
+
+    order: CodeOrder
+    data_campaign: str
+    points_campaign: str
+    coupon_campaign: str
+    keys: dict[Role, str]
+
+
+def summer_clock() -> Clock:
+    """The present while the campaign's season lasts; else a clock that runs from the last midsummer day on."""
+    now = system_clock()
+    if SEASON[0] <= (now.month, now.day) <= SEASON[1]:
+        return system_clock
+    year = now.year if (now.month, now.day) > SEASON[1] else now.year - 1
+    behind = now - datetime(year, *_MIDSUMMER, 2, tzinfo=UTC)
+    return lambda: system_clock() - behind
+
+
+async def prepare(shop: Workshop, clock: Clock, base_url: str) -> Brand:
+    """Issuer, brand, product, order, campaigns and API keys, in one transaction."""
+    now = clock()
+    async with shop.database.writing() as session:
+        issuer = await keys.create_issuer(session, "Xiaxue Ice Cream Co. 夏雪冰品", [PREFIX], now)
+        assert issuer.issuer_id is not None
+        create_serial_key(session, shop.vault, issuer.issuer_id)
+        await shop.signer.create_key(session, issuer, now)
+        await shop.publish(session, now)
+        brand = await catalogue.create_brand(session, issuer, "Xiaxue Group", "xiaxue", "夏雪", "Xiaxue", now)
+        await catalogue.create_product(session, brand, GTIN, "夏雪绿豆冰棒", "Xiaxue Mung Bean Ice Bar", now)
+        plan = await orders.plan(session, GTIN, QUANTITY, (Profile.OUTER, Profile.INNER), base_url)
+        order = await orders.place(session, plan, now)
+        await events.record_for_order(session, order, Happening(Step.COMMISSIONED, now, None, None), now)
+        assert brand.brand_id is not None
+        made = [await campaigns.create(session, new, now) for new in _campaigns(brand.brand_id, brand.group_id, now)]
+        data, points, coupon = (str(one.campaign_id) for one in made)
+        return Brand(order, data, points, coupon, await _api_keys(session, brand.brand_id, now))
+
+
+def _campaigns(brand_id: int, group_id: int, now: datetime) -> list[NewCampaign]:
+    starts_at, last_day = (datetime(now.year, *day, tzinfo=UTC) for day in SEASON)
+    ends_at = last_day + timedelta(days=1)
+    return [
+        NewCampaign(
+            brand_id=brand_id,
+            group_id=group_id,
+            title_zh="夏日流量：每支 5 MB",
+            title_en="Summer data: 5 MB an ice bar",
+            face=Face.INNER,
+            prize_kind=PrizeKind.MEGABYTES,
+            prize_amount=MEGABYTES,
+            budget=MEGABYTES * QUANTITY,
+            starts_at=starts_at,
+            ends_at=ends_at,
+        ),
+        NewCampaign(
+            brand_id=brand_id,
+            group_id=group_id,
+            title_zh="集团积分：每支 10 分",
+            title_en="Group points: 10 an ice bar",
+            face=Face.INNER,
+            prize_kind=PrizeKind.POINTS,
+            prize_amount=POINTS,
+            budget=POINTS * QUANTITY,
+            starts_at=starts_at,
+            ends_at=ends_at,
+        ),
+        NewCampaign(
+            brand_id=brand_id,
+            group_id=group_id,
+            title_zh="入会礼：2 元券",
+            title_en="Welcome: ¥2 coupon",
+            face=Face.OUTER,
+            prize_kind=PrizeKind.COUPON,
+            prize_amount=1,
+            budget=100,
+            per_member_limit=1,
+            coupon_text_zh="任意冰品立减 2 元",
+            coupon_text_en="¥2 off any ice cream",
+            coupon_value_fen=200,
+            coupon_valid_days=90,
+            starts_at=starts_at,
+            ends_at=ends_at,
+        ),
+    ]
+
+
+async def _api_keys(session: Session, brand_id: int, now: datetime) -> dict[Role, str]:
+    labels = {
+        Role.BRAND: "Xiaxue, packing line 2",
+        Role.LOGISTICS: "Cold chain depot Hangzhou",
+        Role.SHOP: "Corner shop 88, Hangzhou",
+        Role.REGULATOR: "Market Regulation Office",
+    }
+    texts = {}
+    for role, label in labels.items():
+        regulator = role is Role.REGULATOR
+        _key, texts[role] = await api_keys.create(
+            session,
+            role,
+            label,
+            now,
+            brand_id=None if regulator else brand_id,
+            gtin_prefixes=(PREFIX,) if regulator else (),
+        )
+    return texts
+
+
+async def print_codes(shop: Workshop, order: CodeOrder, folder: Path, advance: Callable[[int], None]) -> None:
+    """Sign the codes and write outer.csv, inner.csv and sheet.pdf; `advance` hears how many are done."""
+    async with shop.database.reading() as session:
+        key = await session.get_one(SigningKey, order.kid)
+        scheme = await scheme_of(session, shop.vault, key.issuer_id)
+
+    def sign(messages: Sequence[bytes]) -> list[bytes]:
+        return shop.signer.sign_many(key, messages)
+
+    with open_export(ExportKind.CSV, order, folder) as table, open_export(ExportKind.PDF, order, folder) as sheet:
+        for chunk in pipeline.generate(order, scheme, sign):
+            table.add(chunk)
+            sheet.add(chunk)
+            advance(len(chunk.texts))
+
+
+def read_csv(path: Path) -> list[str]:
+    """The code texts of an exported CSV file."""
+    with path.open(encoding="ascii", newline="") as file:
+        return [row["code_text"] for row in csv.DictReader(file)]

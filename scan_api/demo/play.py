@@ -1,0 +1,167 @@
+"""The demonstration from the first act to the last."""
+
+import asyncio
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kit import logging
+from kit.clock import Clock, iso, system_clock
+from kit.db import Database
+from kit.errors import Conflict
+from kit.files import replacing
+from kit.settings import Settings
+from loyalty import ledger
+from scan_api.app import create_app
+from scan_api.commands.setup import prepare as prepare_installation
+from scan_api.commands.terminal import Workshop
+from scan_api.demo import brand, stage, users
+from scan_api.demo.story import Story
+from scan_api.demo.users import World
+from scan_api.services import build
+from signer import keys, publication
+
+_MARK = ".fanxing-demo"
+_REVOKED_S_MAX = 15
+# Left behind for whoever looks at the demonstration's data later.
+_BUNDLE_LIFETIME = timedelta(days=366)
+
+
+class FolderNotOurs(Conflict):
+    code = "FolderNotOurs"
+
+
+def play(home: Path, console: Console) -> Story:
+    """Do it all in a fresh data folder, which stays. Raises FolderNotOurs rather than clear anything else."""
+    started = time.monotonic()
+    _clear(home)
+    logging.configure("ERROR")
+    clock, story = brand.summer_clock(), Story(console)
+    console.print("[bold]Fanxing 繁星: one item, one code[/bold]")
+    with stage.carrier(home) as carrier_url:
+        port = stage.free_port(8000)
+        settings = Settings(
+            home=home,
+            database_url="",
+            host="127.0.0.1",
+            port=port,
+            base_url=f"http://127.0.0.1:{port}",
+            code_sender="development",
+            carrier_url=carrier_url,
+            vault_key_file=None,
+            signer_passphrase_file=None,
+        )
+        _play(settings, clock, story, console)
+    story.write(home / "story.json")
+    good = sum(step.went_well for step in story.steps)
+    console.print(f"\n{good} of {len(story.steps)} steps as expected, in {time.monotonic() - started:.0f} s.")
+    return story
+
+
+def _clear(home: Path) -> None:
+    if home.exists() and any(home.iterdir()):
+        if not (home / _MARK).exists():
+            raise FolderNotOurs(
+                f"{home} holds something else than a demonstration", hint="Name an empty folder: --home FOLDER."
+            )
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / _MARK).touch()
+
+
+def _play(settings: Settings, clock: Clock, story: Story, console: Console) -> None:
+    story.begin("The brand orders codes")
+    if clock is not system_clock:
+        story.tell(f"The campaign runs from May to September, so the clock stands on {iso(clock())[:10]}.")
+    made = asyncio.run(_brand(settings, clock, console))
+    outer, inner = (brand.read_csv(settings.home / f"{face}.csv") for face in ("outer", "inner"))
+    story.expect("1,000 items have two codes each, all different", 2 * brand.QUANTITY, len({*outer, *inner}))
+    printed = stage.read_sheet(settings.home / "sheet.pdf")
+    story.expect("a QR reader finds them all on the printed sheet", True, set(printed) == {*outer, *inner})
+    with (
+        stage.serving(create_app(build(settings, clock)), settings.port),
+        httpx2.Client(base_url=settings.base_url, timeout=30) as http,
+    ):
+        world = World(http, story, made, printed[: brand.QUANTITY], printed[brand.QUANTITY :])
+        _acts(world, settings, clock)
+    story.begin("The books")
+    report = asyncio.run(_books(settings))
+    story.expect("every transfer sums to zero and every balance is that of its entries", [], list(report.faults))
+
+
+def _acts(world: World, settings: Settings, clock: Clock) -> None:
+    story, home = world.story, settings.home
+    users.the_goods_move(world)
+    story.begin("A shopper scans, is paid and becomes a member")
+    users.the_shopper_scans(world)
+    if stage.photograph(world.outer[0], home / "page.png"):
+        story.tell(f"This is what a phone shows: {home / 'page.png'}")
+    else:
+        story.tell("No Chromium here, so no picture of the page (apt-get install -y chromium fonts-noto-cjk).")
+    token = users.the_shopper_is_paid(world)
+    story.begin("Cheats get nothing")
+    users.the_cheats_fail(world)
+    story.begin("A shop redeems, and verifies without a network")
+    users.the_shop_redeems(world, token)
+    _the_shop_verifies(world, settings, clock)
+    story.begin("A regulator asks")
+    users.the_regulator_asks(world, world.inner[0][-14:])
+
+
+def _the_shop_verifies(world: World, settings: Settings, clock: Clock) -> None:
+    story, home = world.story, settings.home
+    bundle, root = home / "trust-bundle.cbor", settings.root_public_path
+    revoked = world.outer[9]
+    asyncio.run(_revoke(settings, clock, revoked[-14:], bundle))
+    genuine = world.outer[10]
+    forged = genuine[:60] + str((int(genuine[60]) + 1) % 10) + genuine[61:]
+    seen = stage.verify_offline(bundle, root, [genuine, forged, revoked, "https://example.com/"])
+    story.expect(
+        "offline: genuine, forged, revoked and no code at all are told apart",
+        [None, "BadSignature", "Revoked", "Malformed"],
+        [line["error"] for line in seen],
+    )
+    deadline = time.monotonic() + _REVOKED_S_MAX
+    while (answer := world.scan(revoked))[0] != 410 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    story.expect("online, the revoked item is refused too", [410, "Revoked"], [answer[0], answer[1]["error"]])
+
+
+async def _brand(settings: Settings, clock: Clock, console: Console) -> brand.Brand:
+    database = Database(settings.database)
+    shop = Workshop(settings, database)
+    await prepare_installation(shop, make_passphrase=True)
+    made = await brand.prepare(shop, clock, settings.base_url)
+    columns = (TextColumn("  signing and drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("codes", total=2 * brand.QUANTITY)
+        await brand.print_codes(shop, made.order, settings.home, lambda count: progress.advance(task, count))
+    await database.close()
+    return made
+
+
+async def _revoke(settings: Settings, clock: Clock, serial: str, bundle: Path) -> None:
+    """Revoke an item, and write the bundle that says so: dated today, since the scanner's clock is the real one."""
+    database = Database(settings.database)
+    shop = Workshop(settings, database)
+    async with database.writing() as session:
+        await keys.revoke_item(session, brand.GTIN, serial, "demonstration", clock())
+        published = await publication.publish(
+            session, shop.signer, settings.trust_domain, shop.root_public, system_clock(), _BUNDLE_LIFETIME
+        )
+    with replacing(bundle) as file:
+        file.write(published.document)
+    await database.close()
+
+
+async def _books(settings: Settings) -> ledger.LedgerReport:
+    database = Database(settings.database)
+    async with database.reading() as session:
+        report = await ledger.verify(session)
+    await database.close()
+    return report
