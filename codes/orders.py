@@ -158,14 +158,16 @@ async def place(session: Session, plan: OrderPlan, now: datetime) -> CodeOrder:
         kid=plan.kid,
         created_at=now,
     )
+    # Written beforehand: a failed flush expires every row, and asking one for its GTIN then fails in its turn.
+    taken = OrderStateForbids(
+        f"order {plan.order_number:05d} of {plan.product.gtin} was placed by someone else just now",
+        hint="Nothing was stored. Place the order again.",
+    )
     session.add(order)
     try:
         await session.flush()
     except IntegrityError:
-        raise OrderStateForbids(
-            f"order {plan.order_number:05d} of {plan.product.gtin} was placed by someone else just now",
-            hint="Nothing was stored. Place the order again.",
-        ) from None
+        raise taken from None
     assert order.order_id is not None  # flushed rows have their key
     if order.order_id > _ORDER_ID_MAX:
         raise OrderNumbersUsedUp("this database has no room for another order")
@@ -210,6 +212,7 @@ async def _move(session: Session, order: CodeOrder, state: OrderState, reason: s
         .where(col(CodeOrder.order_id) == order.order_id, col(CodeOrder.state).not_in((state, OrderState.RECALLED)))
         .values(state=state, recall_reason=reason)
     )
+    session.add(order)  # it may have been read in a session that is closed by now
     await session.refresh(order)
     return moved.rowcount > 0
 

@@ -91,7 +91,9 @@ class Database:
 
 def _engine(url: str, connections: int) -> AsyncEngine:
     if url.startswith("sqlite"):
-        engine = create_async_engine(driver_url(url), pool_size=connections, max_overflow=0)
+        engine = create_async_engine(
+            driver_url(url), pool_size=connections, max_overflow=0, hide_parameters=True
+        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         event.listen(engine.sync_engine, "invalidate", _release_sqlite)
@@ -102,6 +104,7 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,  # statements are logged with errors; what they carry is personal
         connect_args={"options": options, "connect_timeout": 10},
     )
 

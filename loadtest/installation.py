@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Installation:
 
         Leaves the codes in outer.csv and inner.csv in the folder.
         """
+        today = datetime.now(UTC).date()
         self.fanxing("init", "--make-passphrase")
         self.fanxing("issuer", "create", "--name", "Load", "--gtin-prefix", "9506000")
         names = ("--name-zh", "雪糕", "--name-en", "Ice cream")
@@ -102,7 +104,7 @@ class Installation:
         self.fanxing(
             *("campaign", "create", "--brand", BRAND, "--title-zh", "夏日", "--title-en", "Summer"),
             *("--face", "inner", "--prize", "mb", "--amount", "5", "--budget", str(5 * items)),
-            *("--starts", "2020-01-01", "--ends", "X"),
+            *("--starts", str(today - timedelta(days=1)), "--ends", str(today + timedelta(days=30))),
         )
 
     def api_key(self, role: str) -> str:

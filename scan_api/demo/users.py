@@ -106,6 +106,13 @@ def the_shopper_is_paid(world: World) -> str:
     """Sign in, claim mobile data three times and points once, and wait for the carrier. Returns the session's token."""
     token = world.sign_in("13800138000", err_first=True)
     brand, story = world.brand, world.story
+    status, seen = world.scan(world.inner[0])
+    open_for_him = sorted(offer["prize"]["kind"] for offer in seen["offers"] if offer["state"] == "open")
+    story.expect(
+        "the code under the cap offers data and points; looking claims nothing",
+        [200, ["mb", "points"]],
+        [status, open_for_him],
+    )
     statuses = [world.claim(token, text, brand.data_campaign)[0] for text in world.inner[:2]]
     story.expect(f"two inner codes pay {MEGABYTES} MB each", [201, 201], statuses)
     key = str(uuid.uuid4())

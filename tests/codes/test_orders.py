@@ -188,15 +188,16 @@ async def test_an_item_has_a_key_and_a_serial_of_its_own(database: Database, mar
 async def test_a_database_without_room_for_item_keys_takes_no_more_orders(
     database: Database, market: Market, make_order: MakeOrder
 ) -> None:
+    if database.engine.dialect.name == "postgresql":
+        pytest.skip("its order ids are of 31 bits and end long before the item keys do")
     full = (2**63 - 1) // 10**9 - 1
     async with database.writing() as session:
         session.add(make_order(1, order_id=full, order_number=1, kid=market.key.kid))
         assert make_order(1, order_id=full).item_key(10**9 - 1) < 2**63
         await session.flush()
         plan = await orders.plan(session, GTIN, 10, BOTH, BASE_URL)
-        if session.get_bind().dialect.name == "sqlite":  # its next id follows the highest
-            with pytest.raises(OrderNumbersUsedUp, match="no room"):
-                await orders.place(session, plan, NOW)
+        with pytest.raises(OrderNumbersUsedUp, match="no room"):
+            await orders.place(session, plan, NOW)
 
 
 async def test_activation_happens_once(database: Database, market: Market) -> None:

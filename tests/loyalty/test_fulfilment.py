@@ -314,9 +314,11 @@ async def test_a_worker_whose_lease_ran_out_does_not_settle_what_another_settled
     await arrived.wait()
     world.clock.move(LEASE)
     await world.work_until_done(carrier)
+    settled = {order.order_id: order.settled_at for order in await world.orders()}
     go_on.set()
     await slow
     await world.assert_exactly_once(simulator.statistics())
+    assert {order.order_id: order.settled_at for order in await world.orders()} == settled
 
 
 async def test_no_transaction_is_open_while_the_carrier_is_asked(

@@ -1,0 +1,202 @@
+"""PDF sheets: rasterised and read back by programs that are not ours."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pypdfium2
+import pytest
+from PIL import Image
+
+from codes import qr
+from codes.exports import pdf
+from codes.exports.csv import CsvExport
+from codes.exports.pdf import DPI, PdfSheetExport
+from offline_sdk import Profile
+from tests.codes.conftest import NOW, Chunks, MakeOrder, decoded
+
+BOTH = (Profile.OUTER, Profile.INNER)
+PER_PAGE = 99
+"""Labels of a version 7 symbol on an A4 page."""
+SMALL_PAGE_MM = (70, 82)
+PER_SMALL_PAGE = 4
+
+
+def pages(path: Path) -> Iterator[Image.Image]:
+    """Each page as a printer of 300 dpi sees it."""
+    document = pypdfium2.PdfDocument(path)
+    try:
+        for page in document:
+            width, height = page.get_size()
+            picture = page.render(scale=DPI / 72, grayscale=True).to_pil()
+            assert picture.size == (round(width * DPI / 72), round(height * DPI / 72))
+            yield picture
+            page.close()
+    finally:
+        document.close()
+
+
+def texts(path: Path) -> list[list[str]]:
+    return [[symbol.text for symbol in decoded(page)] for page in pages(path)]
+
+
+def export(chunks: Chunks, order: object, folder: Path) -> list[Path]:
+    with PdfSheetExport(order, folder) as writing:  # type: ignore[arg-type]
+        for chunk in chunks(order):  # type: ignore[arg-type]
+            writing.add(chunk)
+    return writing.paths
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "PAGE_MM", SMALL_PAGE_MM)
+
+
+def test_every_symbol_of_a_sheet_is_read_back_in_the_order_of_the_csv(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks
+) -> None:
+    order = make_order(PER_PAGE + 1, BOTH)
+    with PdfSheetExport(order, tmp_path) as sheet, CsvExport(order, tmp_path) as table:
+        for chunk in chunks(order):
+            sheet.add(chunk)
+            table.add(chunk)
+    (path,) = sheet.paths
+    by_page = texts(path)
+    # A full page, one label on the next, and the inner codes begin a page of their own.
+    assert [len(page) for page in by_page] == [PER_PAGE, 1, PER_PAGE, 1]
+    listed = [[line.split(",")[1] for line in csv.read_text().splitlines()[1:]] for csv in table.paths]
+    assert [by_page[0] + by_page[1], by_page[2] + by_page[3]] == listed
+
+
+def test_a_page_is_a4_and_a_module_a_third_of_a_millimetre(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks
+) -> None:
+    (path,) = export(chunks, make_order(1), tmp_path)
+    document = pypdfium2.PdfDocument(path)
+    width, height = document.get_page_size(0)
+    document.close()
+    assert (width / 72 * 25.4, height / 72 * 25.4) == pytest.approx((210, 297), abs=0.1)
+    (page,) = pages(path)
+    assert page.size == (2480, 3508)
+    (symbol,) = decoded(page)
+    side = symbol.position.top_right.x - symbol.position.top_left.x
+    assert side == pytest.approx(45 * pdf.MODULE_PX, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "labels"),
+    [
+        (PER_SMALL_PAGE - 1, [3]),
+        (PER_SMALL_PAGE, [4]),
+        (PER_SMALL_PAGE + 1, [4, 1]),
+        (2 * PER_SMALL_PAGE, [4, 4]),
+        (2 * PER_SMALL_PAGE + 1, [4, 4, 1]),
+    ],
+)
+@pytest.mark.usefixtures("small_pages")
+def test_a_page_breaks_exactly_when_it_is_full(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks, quantity: int, labels: list[int]
+) -> None:
+    (path,) = export(chunks, make_order(quantity), tmp_path)
+    assert [len(page) for page in texts(path)] == labels
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_pages_do_not_care_how_the_pipeline_cuts(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = make_order(10, BOTH)
+    (whole,) = export(chunks, order, tmp_path / "whole")
+    monkeypatch.setattr("codes.pipeline.CHUNK_ITEMS", 3)
+    (cut,) = export(chunks, order, tmp_path / "cut")
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(
+    ("page_count", "files"),
+    [(1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2]), (5, [2, 2, 1])],
+)
+def test_a_long_sheet_goes_on_in_further_files(
+    tmp_path: Path,
+    make_order: MakeOrder,
+    chunks: Chunks,
+    monkeypatch: pytest.MonkeyPatch,
+    page_count: int,
+    files: list[int],
+) -> None:
+    monkeypatch.setattr(pdf, "PAGES_PER_FILE_MAX", 2)
+    order = make_order(page_count * PER_SMALL_PAGE)
+    paths = export(chunks, order, tmp_path)
+    assert [path.name for path in paths] == ["sheet.pdf", "sheet-2.pdf", "sheet-3.pdf"][: len(files)]
+    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in paths)
+    by_file = [texts(path) for path in paths]
+    assert [len(of_file) for of_file in by_file] == files
+    (chunk,) = chunks(order)
+    assert [text for of_file in by_file for page in of_file for text in page] == chunk.texts
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_same_order_gives_the_same_bytes(tmp_path: Path, make_order: MakeOrder, chunks: Chunks) -> None:
+    order = make_order(9, BOTH)
+    first, second = (export(chunks, order, tmp_path / name)[0].read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_moment_in_the_file_is_the_orders(tmp_path: Path, make_order: MakeOrder, chunks: Chunks) -> None:
+    (path,) = export(chunks, make_order(1), tmp_path)
+    document = pypdfium2.PdfDocument(path)
+    about = document.get_metadata_dict()
+    document.close()
+    assert about["CreationDate"] == f"D:{NOW:%Y%m%d%H%M%S}Z"
+    assert about["Title"] == "GTIN 06901234567892 order 00001"
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_failure_midway_leaves_no_file(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "PAGES_PER_FILE_MAX", 1)
+    with pytest.raises(RuntimeError), PdfSheetExport(make_order(9, BOTH), tmp_path) as writing:
+        fail_after_one(writing, chunks, make_order)
+    assert os.listdir(tmp_path) == []
+
+
+def fail_after_one(writing: PdfSheetExport, chunks: Chunks, make_order: MakeOrder) -> None:
+    for chunk in chunks(make_order(9, BOTH)):
+        writing.add(chunk)
+        raise RuntimeError
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_failure_on_the_last_page_leaves_no_file(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    writing = PdfSheetExport(make_order(5), tmp_path)
+    with pytest.raises(OSError, match="no space"), writing:
+        for chunk in chunks(make_order(5)):
+            writing.add(chunk)
+        monkeypatch.setattr(Image.Image, "save", disk_full)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_captions_and_cut_marks_leave_the_quiet_zone_alone(
+    tmp_path: Path, make_order: MakeOrder, chunks: Chunks
+) -> None:
+    (path,) = export(chunks, make_order(PER_SMALL_PAGE), tmp_path)
+    (page,) = pages(path)
+    (chunk,) = chunks(make_order(PER_SMALL_PAGE))
+    symbols = decoded(page)
+    for symbol, text in zip(symbols, chunk.texts, strict=True):
+        quiet = qr.QUIET_ZONE_MODULES * pdf.MODULE_PX
+        left = symbol.position.top_left.x - quiet
+        top = symbol.position.top_left.y - quiet
+        side = (45 + 8) * pdf.MODULE_PX
+        printed = page.crop((left + 1, top + 1, left + side - 1, top + side - 1)).point(lambda level: level > 127)
+        expected = qr.image(qr.symbol(text), pdf.MODULE_PX).crop((1, 1, side - 1, side - 1)).convert("L")
+        assert list(printed.convert("L").tobytes()) == [1 if level else 0 for level in expected.tobytes()]

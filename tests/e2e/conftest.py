@@ -1,0 +1,5 @@
+"""A whole installation with its server, for tests over real HTTP."""
+
+from tests.stand import make_stand, stand, stand_kind, stands
+
+__all__ = ["make_stand", "stand", "stand_kind", "stands"]
