@@ -91,9 +91,7 @@ class Database:
 
 def _engine(url: str, connections: int) -> AsyncEngine:
     if url.startswith("sqlite"):
-        engine = create_async_engine(
-            driver_url(url), pool_size=connections, max_overflow=0, hide_parameters=True
-        )
+        engine = create_async_engine(driver_url(url), pool_size=connections, max_overflow=0, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         event.listen(engine.sync_engine, "invalidate", _release_sqlite)

@@ -4,6 +4,7 @@ Domain packages subclass one of the kinds below. A kind says what sort of refusa
 becomes is decided in one table, `scan_api.errors`.
 """
 
+
 class FanxingError(Exception):
     """Base of every refusal. `code` is part of the public interface: callers branch on it, so it never changes."""
 

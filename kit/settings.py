@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 from kit.errors import ConfigurationError
 from offline_sdk.code_text import check_base_url
@@ -22,6 +23,8 @@ class Settings(BaseSettings):
     """The data folder: SQLite database, keys, exports."""
     database_url: str = ""
     """postgresql://… or sqlite:///…; empty means fanxing.db in the data folder."""
+    database_password_file: Path | None = None
+    """File with the database's password, so that it need not stand in the URL."""
     base_url: str = "http://127.0.0.1:8000"
     """Scheme, host and port under which phones reach this server; printed into every code."""
     host: str = "127.0.0.1"
@@ -75,8 +78,17 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The database's URL, never empty."""
-        return self.database_url or f"sqlite:///{self.home / 'fanxing.db'}"
+        """The database's URL, never empty. Raises ConfigurationError when the password's file cannot be read."""
+        url = self.database_url or f"sqlite:///{self.home / 'fanxing.db'}"
+        if self.database_password_file is None:
+            return url
+        try:
+            password = self.database_password_file.read_text(encoding="utf-8").strip()
+        except OSError:
+            raise ConfigurationError(
+                f"{PREFIX}DATABASE_PASSWORD_FILE: cannot read {self.database_password_file}"
+            ) from None
+        return make_url(url).set(password=password).render_as_string(hide_password=False)
 
     @property
     def keys_folder(self) -> Path:

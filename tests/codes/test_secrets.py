@@ -96,7 +96,7 @@ async def test_no_private_key_passphrase_or_serial_key_is_in_any_row(
     cells: list[bytes] = []
     async with database.reading() as session:
         for table in SQLModel.metadata.sorted_tables:
-            for row in await session.exec(select(table)):
+            for row in await (await session.connection()).execute(select(table)):
                 cells += [cell if isinstance(cell, bytes) else str(cell).encode() for cell in row]
     assert market.key.public in cells
     for secret in secrets:
