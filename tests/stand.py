@@ -26,6 +26,7 @@ import httpx2
 import psycopg
 import pytest
 from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session as SyncSession
 from sqlmodel import SQLModel, col, func, select
@@ -437,11 +438,14 @@ class Stand:
     carrier: CarrierProcess
     _items: Iterator[Item] = field(init=False)
     _phones: Iterator[str] = field(init=False)
+    http: httpx2.Client = field(init=False)
+    """For requests that leave no cookies behind."""
 
     def __post_init__(self) -> None:
         # The first ones stay for tests that name them.
         self._items = iter(self.order("on sale").items[10:])
         self._phones = (f"+86138{number:08d}" for number in itertools.count(10_000_000))
+        self.http = self.client()
         dialect = "postgresql+psycopg" if self.database_url.startswith("postgresql") else "sqlite"
         self._engine = create_engine(dialect + self.database_url[self.database_url.index("://") :], poolclass=NullPool)
         if dialect == "sqlite":
@@ -450,6 +454,12 @@ class Stand:
     @property
     def vault(self) -> Vault:
         return vaults.load(self.home / "vault.key")
+
+    def end(self) -> None:
+        """End the processes."""
+        self.http.close()
+        self.server.stop()
+        self.carrier.stop()
 
     def order(self, name: str) -> PlacedOrder:
         return self.installation.orders[name]
@@ -536,34 +546,46 @@ class Stand:
         return dict(self.rows(select(ledger.Entry.asset, total).group_by(ledger.Entry.asset)))
 
     def client(self, **options: Any) -> httpx2.Client:
-        """A client that keeps cookies, as a browser does, and follows nothing by itself."""
-        return httpx2.Client(base_url=self.server.url, trust_env=False, timeout=30, **options)
+        """A client of its own, which keeps cookies as a browser does and follows no redirects."""
+        # Without `verify` it would read all certificate authorities of the world, to speak plain HTTP.
+        return httpx2.Client(base_url=self.server.url, trust_env=False, verify=False, timeout=30, **options)
+
+    def at_once(self, requests: Sequence[Mapping[str, Any]]) -> list[httpx2.Response]:
+        """Send POST requests all at the same time, each on a connection of its own."""
+
+        async def send() -> list[httpx2.Response]:
+            limits = httpx2.Limits(max_connections=len(requests))
+            async with httpx2.AsyncClient(
+                base_url=self.server.url, trust_env=False, verify=False, timeout=60, limits=limits
+            ) as client:
+                return list(await asyncio.gather(*(client.post(**request) for request in requests)))
+
+        return asyncio.run(send())
+
+    def claim_request(
+        self, member: SignedIn, path: str, campaign: str = "points", *, key: str | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        """A claim as arguments of `client.post`, with a new key unless one is given; `changes` go into the body."""
+        return {
+            "url": "/v1/claims",
+            "json": {"code_text": self.text(path), "campaign_id": self.campaign(campaign)} | changes,
+            "headers": {**member.headers, "Idempotency-Key": key or str(uuid.uuid4())},
+        }
 
     def claim(
-        self,
-        member: SignedIn,
-        path: str,
-        campaign: str = "points",
-        *,
-        key: str | None = None,
-        **changes: Any,
+        self, member: SignedIn, path: str, campaign: str = "points", *, key: str | None = None, **changes: Any
     ) -> httpx2.Response:
-        """POST /v1/claims with a new key unless one is given; `changes` replace fields of the body."""
-        body = {"code_text": self.text(path), "campaign_id": self.campaign(campaign)} | changes
-        headers = {**member.headers, "Idempotency-Key": key or str(uuid.uuid4())}
-        with self.client() as client:
-            return client.post("/v1/claims", json=body, headers=headers)
+        """Send a claim, see `claim_request`."""
+        return self.http.post(**self.claim_request(member, path, campaign, key=key, **changes))
 
     def scan(self, path: str, **headers: str) -> httpx2.Response:
         """GET the code's URL as a client that takes JSON unless it says otherwise."""
         given = {"accept": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-        with self.client() as client:
-            return client.get(path, headers=given)
+        return self.http.get(path, headers=given)
 
     def metric(self, name: str, **labels: str) -> float:
         """A counter's value; 0 when it was never counted."""
-        with self.client() as client:
-            lines = client.get("/metrics").text.splitlines()
+        lines = self.http.get("/metrics").text.splitlines()
         for line in lines:
             if line.startswith(name) and all(f'{label}="{value}"' in line for label, value in labels.items()):
                 return float(line.rsplit(" ", 1)[1])
@@ -607,7 +629,7 @@ class Stands:
         original = self.installation(kind, postgres)
         home = self._folder / f"stand-{next(self._numbers)}"
         shutil.copytree(original.home, home)
-        url = self._new_database(kind, home, postgres, original.database_url.rsplit("/", 1)[1].split("?")[0])
+        url = self._new_database(kind, home, postgres, make_url(original.database_url).database)
         carrier = CarrierProcess(self.environment, home / "carrier.db", *misbehaviour)
         server = Server(
             self.environment, home, {"DATABASE_URL": url, "CARRIER_URL": carrier.url, **settings}
@@ -625,8 +647,7 @@ class Stands:
         """End what is still running. May be called more than once."""
         while self._shared:
             _kind, stand = self._shared.popitem()
-            stand.server.stop()
-            stand.carrier.stop()
+            stand.end()
         while self._databases:
             postgres, name = self._databases.pop()
             postgres.drop(name)
@@ -668,5 +689,4 @@ def make_stand(stands: Stands, stand_kind: str, postgres_server: Any) -> Iterato
 
     yield make
     for one in made:
-        one.server.kill()
-        one.carrier.stop()
+        one.end()

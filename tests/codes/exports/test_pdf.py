@@ -33,8 +33,23 @@ def pages(path: Path) -> Iterator[Image.Image]:
         document.close()
 
 
+def labels(page: Image.Image) -> Iterator[Image.Image]:
+    """The sheet as the guillotine cuts it: rows from the top, each from the left, empty ones too."""
+
+    def px(millimetres: float) -> int:
+        return round(millimetres * DPI / 25.4)
+
+    side = (45 + 2 * qr.QUIET_ZONE_MODULES) * pdf.MODULE_PX
+    right, bottom = page.width - px(pdf.MARGIN_MM), page.height - px(pdf.MARGIN_MM)
+    first_left, first_top = px(pdf.MARGIN_MM), px(pdf.MARGIN_MM + pdf.HEADER_MM)
+    for top in range(first_top, bottom - side, side + px(pdf.CAPTION_MM + pdf.GUTTER_MM)):
+        for left in range(first_left, right - side, side + px(pdf.GUTTER_MM)):
+            yield page.crop((left, top, left + side, top + side))
+
+
 def texts(path: Path) -> list[list[str]]:
-    return [[symbol.text for symbol in decoded(page)] for page in pages(path)]
+    """What each label of each page holds. A decoder that is shown a whole page overlooks some of its symbols."""
+    return [[symbol.text for label in labels(page) for symbol in decoded(label)] for page in pages(path)]
 
 
 def export(chunks: Chunks, order: object, folder: Path) -> list[Path]:
