@@ -61,4 +61,4 @@ class Unavailable(FanxingError):
 class ConfigurationError(Unavailable):
     """An environment variable is missing or wrong; the message names it."""
 
-    code = "Configuration"
+    code = "ConfigurationError"

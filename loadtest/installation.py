@@ -61,9 +61,12 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of every command: none of the caller's own FANXING_* variables gets in."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FANXING_")}
+        left_out = ("FANXING_", "PYTHONDONTWRITEBYTECODE")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return {
             **inherited,
+            # A dozen commands start: where byte code is not kept beside the source, each would compile everything anew.
+            "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
             "FANXING_HOME": str(self.folder),
             "FANXING_DATABASE_URL": self.database_url,
             "FANXING_BASE_URL": self.url,

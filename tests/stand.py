@@ -313,14 +313,16 @@ def free_port() -> int:
     return port
 
 
-def wait_until(condition: Callable[[], Answer], what: str, deadline_s: float = WAIT_DEADLINE_S) -> Answer:
+def wait_until(
+    condition: Callable[[], Answer], what: str, deadline_s: float = WAIT_DEADLINE_S, pause_s: float = 0.05
+) -> Answer:
     """Poll till the condition is true, and return what it gave."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         answer = condition()
         if answer:
             return answer
-        time.sleep(0.02)
+        time.sleep(pause_s)
     raise AssertionError(f"waited {deadline_s} s for {what}")
 
 
@@ -379,7 +381,7 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended:\n{self.log[-4000:]}"
         try:
-            return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200
+            return httpx2.get(f"{self.url}/healthz", trust_env=False, verify=False).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -419,7 +421,7 @@ class CarrierProcess:
         self.url = self._process.stdout.readline().split()[-1]
 
     def statistics(self) -> dict[str, Any]:
-        answer: dict[str, Any] = httpx2.get(f"{self.url}/statistics", trust_env=False).json()
+        answer: dict[str, Any] = httpx2.get(f"{self.url}/statistics", trust_env=False, verify=False).json()
         return answer
 
     def stop(self) -> None:
@@ -520,6 +522,12 @@ class Stand:
         """What the database holds now."""
         with SyncSession(self._engine) as session:
             return list(session.exec(query).all())
+
+    def execute(self, statement: Any) -> None:
+        """Change the database behind the server's back."""
+        with SyncSession(self._engine) as session:
+            session.exec(statement)
+            session.commit()
 
     def counts(self, without: Collection[str] = ()) -> dict[str, int]:
         """The number of rows of every table, when no work is left in the outbox."""

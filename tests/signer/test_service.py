@@ -92,15 +92,13 @@ async def test_a_key_made_in_a_rolled_back_transaction_does_not_block_its_number
     Ed25519PublicKey.from_public_bytes(key.public).verify(domain.service.sign_many(key, [b"x"])[0], b"x")
 
 
-@pytest.mark.parametrize(("order_min", "order_max"), [(0, 1), (2, 1), (1, 100_000), (-5, -1)])
-async def test_an_order_range_out_of_bounds_makes_no_key(
-    database: Database, domain: TrustDomain, order_min: int, order_max: int
-) -> None:
+async def test_an_order_range_out_of_bounds_makes_no_key(database: Database, domain: TrustDomain) -> None:
     files = set(domain.folder.iterdir())
     async with database.writing() as session:
         issuer = await domain.issuer(session)
-        with pytest.raises(SigningKeyInvalid):
-            await domain.service.create_key(session, issuer, NOW, order_min=order_min, order_max=order_max)
+        for order_min, order_max in ((0, 1), (2, 1), (1, 100_000), (-5, -1)):
+            with pytest.raises(SigningKeyInvalid):
+                await domain.service.create_key(session, issuer, NOW, order_min=order_min, order_max=order_max)
     assert set(domain.folder.iterdir()) == files
 
 
