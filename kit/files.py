@@ -23,6 +23,7 @@ def replacing(path: Path, mode: int = PUBLIC_MODE) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _flush_folder(path.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -32,7 +33,21 @@ def write_secret(path: Path, content: bytes) -> None:
     """Create a new file readable by its owner alone. Raises FileExistsError rather than overwrite a secret."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a secret would stand in the way of the next try
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without it a power cut can lose the name of a file whose content is safe: a key, say, whose row is committed.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,6 @@ from scan_api.errors import PageUnknown, RequestInvalid, as_json, status_of
 from scan_api.middleware import Middleware
 from scan_api.routers import brand, consumer, member, operations, pages, regulator, scanner
 from scan_api.services import Services
-from signer.publication import TrustBundleMissing
 
 _log = structlog.get_logger()
 
@@ -29,7 +28,15 @@ A code's own URL (`GET /{code path}`) is the shopper's page, or JSON for clients
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application of one server."""
-    app = FastAPI(title="Fanxing 繁星", version="0.1.0", description=DESCRIPTION, lifespan=_lifespan(services))
+    app = FastAPI(
+        title="Fanxing 繁星",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=_lifespan(services),
+        # The framework's documentation pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.services = services
     app.add_middleware(Middleware, metrics=services.metrics, https=services.settings.base_url.startswith("https:"))
     app.add_exception_handler(FanxingError, _refuse)
@@ -45,8 +52,7 @@ def create_app(services: Services) -> FastAPI:
 def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with contextlib.suppress(TrustBundleMissing):  # /readyz says so until one is published
-            await services.trust.refresh()
+        await services.trust.refresh()
         stop = asyncio.Event()
         work: list[Coroutine[Any, Any, None]] = [services.trust.keep_fresh()]
         async with httpx2.AsyncClient() as client:

@@ -13,7 +13,7 @@ from kit.errors import ConfigurationError, FanxingError
 from offline_sdk.bundle import Bundle, read_root
 from offline_sdk.errors import VerifyError
 from offline_sdk.verifier import Policy, Verifier
-from signer.publication import TrustBundleMissing, latest
+from signer.publication import TrustBundleMissing, newer_than
 
 REFRESH_EVERY_S = 1.0
 # The server's own database is the authority on how new a bundle is; its age is told in the verdict and watched by
@@ -42,10 +42,10 @@ class Trust:
         return self._verifier
 
     async def refresh(self) -> None:
-        """Load the newest bundle if it is newer than the one held. Raises TrustBundleMissing, ConfigurationError."""
+        """Load the newest bundle if it is newer than the one held. Raises ConfigurationError."""
         async with self._database.reading() as session:
-            published = await latest(session)
-        if self._verifier is not None and published.seq <= self._verifier.bundle.seq:
+            published = await newer_than(session, self._verifier.bundle.seq if self._verifier else 0)
+        if published is None:
             return
         try:
             bundle = Bundle.load(published.document, read_root(self._root_path.read_bytes()))
@@ -68,8 +68,6 @@ class Trust:
             await asyncio.sleep(REFRESH_EVERY_S)
             try:
                 await self.refresh()
-            except TrustBundleMissing:
-                continue
             except FanxingError as error:
                 _log.error("trust bundle not loaded", code=error.code, reason=error.message)
             except Exception:

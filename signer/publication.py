@@ -93,10 +93,16 @@ async def publish(
 
 async def latest(session: Session) -> TrustBundle:
     """The bundle with the highest sequence number. Raises TrustBundleMissing when none was published."""
-    bundle = (await session.exec(select(TrustBundle).order_by(col(TrustBundle.seq).desc()).limit(1))).first()
+    bundle = await newer_than(session, 0)
     if bundle is None:
         raise TrustBundleMissing("no trust bundle was published yet", hint="`fanxing bundle publish` makes one.")
     return bundle
+
+
+async def newer_than(session: Session, seq: int) -> TrustBundle | None:
+    """The latest bundle, if its sequence number is above this one."""
+    newer = select(TrustBundle).where(TrustBundle.seq > seq).order_by(col(TrustBundle.seq).desc()).limit(1)
+    return (await session.exec(newer)).first()
 
 
 async def _keys(session: Session) -> tuple[BundleKey, ...]:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -41,7 +42,7 @@ from kit.files import write_secret
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
 from loyalty import campaigns, ledger, members, sign_in
-from loyalty.campaigns import Campaign, CampaignStatus, Face, NewCampaign, PrizeKind
+from loyalty.campaigns import CampaignStatus, Face, NewCampaign, PrizeKind
 from loyalty.ledger import LedgerReport
 from offline_sdk.bundle import format_root, read_root
 from offline_sdk.code_text import Profile, encode_message, encode_text
@@ -326,6 +327,12 @@ def wait_until(
     raise AssertionError(f"waited {deadline_s} s for {what}")
 
 
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine in a thread of its own, since a browser's test may have a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 class Environment:
     """The environment of child processes: ours, without its FANXING_* variables."""
 
@@ -516,7 +523,7 @@ class Stand:
             finally:
                 await database.close()
 
-        return asyncio.run(in_transaction())
+        return run(in_transaction())
 
     def rows(self, query: Any) -> list[Any]:
         """What the database holds now."""
@@ -558,17 +565,17 @@ class Stand:
         # Without `verify` it would read all certificate authorities of the world, to speak plain HTTP.
         return httpx2.Client(base_url=self.server.url, trust_env=False, verify=False, timeout=30, **options)
 
-    def at_once(self, requests: Sequence[Mapping[str, Any]]) -> list[httpx2.Response]:
-        """Send POST requests all at the same time, each on a connection of its own."""
+    def at_once(self, requests: Sequence[Mapping[str, Any]], method: str = "POST") -> list[httpx2.Response]:
+        """Send requests all at the same time, each on a connection of its own."""
 
         async def send() -> list[httpx2.Response]:
             limits = httpx2.Limits(max_connections=len(requests))
             async with httpx2.AsyncClient(
                 base_url=self.server.url, trust_env=False, verify=False, timeout=60, limits=limits
             ) as client:
-                return list(await asyncio.gather(*(client.post(**request) for request in requests)))
+                return list(await asyncio.gather(*(client.request(method, **request) for request in requests)))
 
-        return asyncio.run(send())
+        return run(send())
 
     def claim_request(
         self, member: SignedIn, path: str, campaign: str = "points", *, key: str | None = None, **changes: Any
@@ -616,7 +623,7 @@ class Stands:
         if kind not in self._installations:
             home = self._folder / f"installation-{kind}"
             url = self._new_database(kind, home, postgres)
-            self._installations[kind] = asyncio.run(install(home, url))
+            self._installations[kind] = run(install(home, url))
         return self._installations[kind]
 
     def _new_database(self, kind: str, home: Path, postgres: Any, template: str | None = None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kit import settings as environment
 from kit import vault as vaults
 from kit.db import Database, Session
-from kit.errors import ConfigurationError, FanxingError, Unavailable
+from kit.errors import ConfigurationError, FanxingError, Invalid, Unavailable
 from kit.settings import Settings
 from kit.vault import Vault
 from offline_sdk.bundle import read_root
@@ -31,6 +31,10 @@ from signer.service import SigningService
 
 class DatabaseRefused(Unavailable):
     code = "DatabaseRefused"
+
+
+class PassphraseMismatch(Invalid):
+    code = "PassphraseMismatch"
 
 
 class ExtraMissing(Unavailable):
@@ -50,13 +54,18 @@ class Workshop:
     settings: Settings
     database: Database
 
-    @property
+    @cached_property
     def vault(self) -> Vault:
         return vaults.load(self.settings.vault_key_path)
 
-    @property
+    @cached_property
     def signer(self) -> SigningService:
-        return service.with_file_custody(self.settings.keys_folder, partial(passphrase, self.settings))
+        return service.with_file_custody(self.settings.keys_folder, lambda: self._passphrase)
+
+    @cached_property
+    def _passphrase(self) -> str:
+        """Asked for once, however many keys a command opens."""
+        return passphrase(self.settings)
 
     @property
     def root_public(self) -> bytes:
@@ -97,7 +106,12 @@ def passphrase(settings: Settings) -> str:
                 f"FANXING_SIGNER_PASSPHRASE_FILE: no passphrase at {path}, and no terminal to ask at",
                 hint="Point the variable at a file that only you can read.",
             ) from None
-    return getpass.getpass("Passphrase of the private keys: ")
+    if settings.root_public_path.exists():
+        return getpass.getpass("Passphrase of the private keys: ")
+    chosen = getpass.getpass("Choose a passphrase for the private keys: ")
+    if getpass.getpass("Once more: ") != chosen:
+        raise PassphraseMismatch("the two passphrases differ", hint="No key was made. Run the command again.")
+    return chosen
 
 
 def run(work: Callable[[], Awaitable[Any]], *, as_json: bool, show: Callable[[Any], None]) -> None:

@@ -115,7 +115,7 @@ def create_key(
 
 @key.command("rotate")
 def rotate_key(name: Name, as_json: Json = False) -> None:
-    """Replace an issuer's key. The old one signs nothing more; its codes stay good."""
+    """Replace an issuer's key. The old one gets no new orders; its codes stay good."""
 
     async def work() -> dict[str, Any]:
         now = system_clock()

@@ -1,4 +1,4 @@
-"""`kill -9` of the API while claims arrive: what was acknowledged stands, once, and what was begun is brought to an end.
+"""`kill -9` of the API while claims arrive: what was acknowledged stands, once, and what was begun comes to an end.
 
 The members repeat a request, under its own key, till it is answered: that is what the API promises them. The carrier
 loses answers, repeats submissions and refuses some orders. Neither claims nor fulfilment get a moment of quiet.
