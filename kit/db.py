@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 from sqlalchemy import DateTime, Dialect, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -65,8 +67,9 @@ class Database:
         # SQLite has one writer at a time. Queueing for it here is fair; its own busy handler sleeps and polls.
         self._one_writer = asyncio.Lock() if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
         self._writing = self.engine.execution_options(fanxing_writes=True)
+        self._snapshots = self.engine.dialect.name == "postgresql"
         # SQLite shows a transaction one state anyway; PostgreSQL must be asked.
-        snapshot = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if self._snapshots else {}
         self._reading = self.engine.execution_options(**snapshot)
 
     @contextlib.asynccontextmanager
@@ -84,6 +87,9 @@ class Database:
         """A session that sees one state of the database and changes nothing."""
         async with AsyncSession(self._reading, expire_on_commit=False) as session:
             yield session
+            if self._snapshots:
+                # Nothing was written, yet a ROLLBACK would make psycopg forget every statement that it has prepared.
+                await session.commit()
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -97,14 +103,25 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         event.listen(engine.sync_engine, "invalidate", _release_sqlite)
         return engine
     options = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(url),
         pool_size=connections,
         max_overflow=0,
-        pool_pre_ping=True,
         hide_parameters=True,  # statements are logged with errors; what they carry is personal
         connect_args={"options": options, "connect_timeout": 10},
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_broken)
+    return engine
+
+
+def _refuse_broken(connection: Any, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    # A server that went away has closed the socket. A look at it costs no round trip, as SQLAlchemy's own ping does.
+    # The first look may find the server's farewell, the second finds the end.
+    try:
+        for _look in range(2):
+            connection.driver_connection.pgconn.consume_input()
+    except psycopg.OperationalError as error:
+        raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
@@ -135,9 +152,22 @@ def _release_sqlite(connection: Any, _record: ConnectionPoolEntry, _error: BaseE
     connection.rollback()
 
 
+def table_of(model: type[SQLModel]) -> Table:
+    """The table behind a model, for statements on the hot path, where whole objects would cost too much."""
+    table: Table = model.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table models at run time
+    return table
+
+
+def is_postgresql(session: Session) -> bool:
+    """Whether the session works on PostgreSQL, and not on SQLite."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
 def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:
     """INSERT with ON CONFLICT, which both databases have and SQLAlchemy keeps in their dialects."""
-    table: Table = model.__table__  # type: ignore[attr-defined]  # SQLModel adds it to table models at run time
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_into(model, on_postgresql=is_postgresql(session))
+
+
+def insert_into(model: type[SQLModel], *, on_postgresql: bool) -> postgresql.Insert | sqlite.Insert:
+    """The same for a statement that is built once and kept."""
+    return postgresql.insert(table_of(model)) if on_postgresql else sqlite.insert(table_of(model))

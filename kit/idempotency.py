@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Column, LargeBinary, Text, update
+from sqlalchemy import JSON, Column, LargeBinary, Text, UpdateBase, bindparam, update
 from sqlmodel import Field, SQLModel, col, select
 
-from kit.db import Moment, Session, insert
+from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Conflict, Invalid
 
 KEY_CHARACTERS_MIN = 8
@@ -46,6 +46,26 @@ def fingerprint(operation: str, body: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
+def _claiming(*, on_postgresql: bool) -> UpdateBase:
+    return (
+        insert_into(IdempotentRequest, on_postgresql=on_postgresql)
+        .values(
+            caller_id=bindparam("caller"), key=bindparam("chosen"), fingerprint=bindparam("asked"), at=bindparam("now")
+        )
+        .on_conflict_do_nothing()
+        .returning(col(IdempotentRequest.key))
+    )
+
+
+# Every claim runs these: built once, they cost SQLAlchemy a third of what building them anew does.
+_CLAIMING = {on_postgresql: _claiming(on_postgresql=on_postgresql) for on_postgresql in (False, True)}
+_REMEMBERING = (
+    update(table_of(IdempotentRequest))
+    .where(col(IdempotentRequest.caller_id) == bindparam("caller"), col(IdempotentRequest.key) == bindparam("chosen"))
+    .values(answer=bindparam("given"))
+)
+
+
 async def begin(session: Session, caller_id: uuid.UUID, key: str, asked: bytes, now: datetime) -> dict[str, Any] | None:
     """Claim the key for this request, or give back the answer that it had before.
 
@@ -58,10 +78,7 @@ async def begin(session: Session, caller_id: uuid.UUID, key: str, asked: bytes, 
             hint="Send a fresh random key, a UUID for example, with each new request.",
         )
     claimed = await session.exec(
-        insert(session, IdempotentRequest)
-        .values(caller_id=caller_id, key=key, fingerprint=asked, at=now)
-        .on_conflict_do_nothing()
-        .returning(col(IdempotentRequest.key))
+        _CLAIMING[is_postgresql(session)], params={"caller": caller_id, "chosen": key, "asked": asked, "now": now}
     )
     if claimed.first() is not None:
         return None
@@ -79,8 +96,4 @@ async def begin(session: Session, caller_id: uuid.UUID, key: str, asked: bytes, 
 
 async def remember(session: Session, caller_id: uuid.UUID, key: str, answer: dict[str, Any]) -> None:
     """Store the answer, to be given again when the request comes again."""
-    await session.exec(
-        update(IdempotentRequest)
-        .where(col(IdempotentRequest.caller_id) == caller_id, col(IdempotentRequest.key) == key)
-        .values(answer=answer)
-    )
+    await session.exec(_REMEMBERING, params={"caller": caller_id, "chosen": key, "given": answer})

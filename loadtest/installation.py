@@ -25,6 +25,7 @@ STOP_TIMEOUT_S = 20
 
 GTIN = "09506000134352"
 BRAND = "load"
+BUDGET_MB = 5_000_000_000
 _BIN = Path(sys.executable).parent
 
 
@@ -106,7 +107,7 @@ class Installation:
         self.fanxing("order", "activate", "--gtin", GTIN, "--order", "1")
         self.fanxing(
             *("campaign", "create", "--brand", BRAND, "--title-zh", "夏日", "--title-en", "Summer"),
-            *("--face", "inner", "--prize", "mb", "--amount", "5", "--budget", str(5 * items)),
+            *("--face", "inner", "--prize", "mb", "--amount", "5", "--budget", str(BUDGET_MB)),
             *("--starts", str(today - timedelta(days=1)), "--ends", str(today + timedelta(days=30))),
         )
 

@@ -10,11 +10,12 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
 
 from kit.errors import FanxingError
 from loyalty import fulfilment
-from scan_api.errors import PageUnknown, RequestInvalid, as_json, status_of
+from scan_api.errors import DatabaseUnavailable, PageUnknown, Refusal, RequestInvalid, as_json, status_of
 from scan_api.middleware import Middleware
 from scan_api.routers import brand, consumer, member, operations, pages, regulator, scanner
 from scan_api.services import Services
@@ -36,13 +37,16 @@ def create_app(services: Services) -> FastAPI:
         # The framework's documentation pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        responses={"default": {"model": Refusal, "description": "A refusal, or a failure of this server"}},
     )
     app.state.services = services
-    app.add_middleware(Middleware, metrics=services.metrics, https=services.settings.base_url.startswith("https:"))
+    https = services.settings.base_url.startswith("https:")
+    app.add_middleware(Middleware, metrics=services.metrics, https=https, fail=_fail)
     app.add_exception_handler(FanxingError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_unrouted)
-    app.add_exception_handler(Exception, _fail)
+    for away in (OperationalError, InterfaceError, TimeoutError):
+        app.add_exception_handler(away, _refuse_without_database)
     for router in (operations, scanner, member, brand, regulator, pages):
         app.include_router(router.router)
     app.include_router(consumer.router)  # last: it takes every path that nobody else did
@@ -97,12 +101,24 @@ async def _refuse_invalid(request: Request, error: Exception) -> Response:
 
 async def _refuse_unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, FanxingError):  # what stops the reading of a body, FastAPI calls a bad request
+        return await _refuse(request, error.__cause__)
     if error.status_code == 404:
         return await _refuse(request, PageUnknown("there is nothing at this address"))
     body = {"error": {"code": "Http" + str(error.status_code), "message": str(error.detail)}}
     return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
 
 
+async def _refuse_without_database(request: Request, error: Exception) -> Response:
+    _log.error("database away", exc_info=error)
+    return await _refuse(
+        request,
+        DatabaseUnavailable("the database does not answer", hint="Try again, under the same Idempotency-Key if any."),
+    )
+
+
 async def _fail(request: Request, error: Exception) -> Response:
     _log.error("request failed", exc_info=error)
-    return await _refuse(request, FanxingError("something went wrong here; nothing was changed", hint="Try again."))
+    return await _refuse(
+        request, FanxingError("something went wrong here", hint="Try again, under the same Idempotency-Key if any.")
+    )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from kit.errors import (
     Conflict,
     FanxingError,
@@ -46,6 +48,24 @@ class RequestInvalid(Invalid):
 
 class PageUnknown(NotFound):
     code = "PageUnknown"
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "DatabaseUnavailable"
+
+
+class RefusalBody(BaseModel):
+    """What was wrong, what to do, and a code that never changes."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Refusal(BaseModel):
+    """The form of every refusal, for the description of the API."""
+
+    error: RefusalBody
 
 
 def status_of(error: FanxingError) -> int:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 
 # Fetchers that announce themselves: previews in chats and social networks, search engines, monitors, and programs
-# named "bot". WeChat's in-app browser (MicroMessenger) is a person; its preview fetcher calls itself a spider.
+# named "bot". WeChat's in-app browser (MicroMessenger) is a person; its preview fetcher calls itself a spider. So is
+# who scans with a phone of the make Cubot.
 _ROBOT = re.compile(
-    r"bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp/|slurp|embedly|skypeuripreview|vkshare|"
-    r"pinterest/|headlesschrome.*lighthouse|monitor|pingdom|uptime",
+    r"(?<!cu)bot\b|crawl|spider|preview|facebookexternalhit|whatsapp/|slurp|embedly|vkshare|"
+    r"headlesschrome.*lighthouse|monitor|pingdom|uptime",
     re.IGNORECASE,
 )
 _PREFETCH_HEADERS = ("sec-purpose", "purpose", "x-purpose", "x-moz")

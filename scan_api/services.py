@@ -46,7 +46,8 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
     )
 
 
-def _services(request: Request) -> Services:
+# A coroutine although nothing is awaited: the framework would send a plain function to a thread, for every request.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -198,7 +198,8 @@ async def _populate(session: Session, home: Path, signer: SigningService, vault:
     await maker.order("key revoked", GTIN, 5)
     _retired, second_key = await signer.rotate_key(session, issuer, PLACED_AT)
     on_sale = await maker.order("on sale", GTIN, ITEMS_ON_SALE)
-    await maker.order("dormant", GTIN, 20, on_sale=False)
+    for name in ("dormant", "to be activated", "to be activated too"):
+        await maker.order(name, GTIN, 20, on_sale=False)
     recalled = await maker.order("recalled", GTIN, 5)
     outer_only = await maker.order("outer only", GTIN, 5, Profile.OUTER)
     await maker.order("other brand", OTHER_GTIN, 500)
@@ -206,9 +207,7 @@ async def _populate(session: Session, home: Path, signer: SigningService, vault:
     await maker.order("items revoked", GTIN, 5)
 
     await orders.recall(session, recalled, "Glass splinters were found in this batch.")
-    await events.record_for_order(
-        session, recalled, Happening(Step.RECALLED, PLACED_AT, None, "the stand"), PLACED_AT
-    )
+    await events.record_for_order(session, recalled, Happening(Step.RECALLED, PLACED_AT, None, "the stand"), PLACED_AT)
     await keys.end_key(session, first_key.kid, KeyState.REVOKED, PLACED_AT)
     number = maker.made["order revoked"].number
     await keys.revoke_orders(session, GTIN, number, number, "stolen", PLACED_AT)
@@ -440,14 +439,14 @@ class CarrierProcess:
 class Stand:
     """A copy of the installation, and the server that runs on it."""
 
-    installation: Installation
+    installation: Installation = field(repr=False)
     home: Path
     database_url: str
     server: Server
     carrier: CarrierProcess
-    _items: Iterator[Item] = field(init=False)
-    _phones: Iterator[str] = field(init=False)
-    http: httpx2.Client = field(init=False)
+    _items: Iterator[Item] = field(init=False, repr=False)
+    _phones: Iterator[str] = field(init=False, repr=False)
+    http: httpx2.Client = field(init=False, repr=False)
     """For requests that leave no cookies behind."""
 
     def __post_init__(self) -> None:
@@ -646,9 +645,7 @@ class Stands:
         shutil.copytree(original.home, home)
         url = self._new_database(kind, home, postgres, make_url(original.database_url).database)
         carrier = CarrierProcess(self.environment, home / "carrier.db", *misbehaviour)
-        server = Server(
-            self.environment, home, {"DATABASE_URL": url, "CARRIER_URL": carrier.url, **settings}
-        )
+        server = Server(self.environment, home, {"DATABASE_URL": url, "CARRIER_URL": carrier.url, **settings})
         return Stand(original, home, url, server, carrier)
 
     def shared(self, kind: str, postgres: Any) -> Stand:

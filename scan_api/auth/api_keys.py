@@ -71,9 +71,13 @@ class ApiKey(SQLModel, table=True):
         if self.brand_id not in (None, brand_id):
             raise OutOfScope("this API key does not cover that brand")
 
+    def covers_gtin(self, gtin: str) -> bool:
+        """Whether the 14-digit GTIN lies under the key's prefixes."""
+        return not self.gtin_prefixes or gtin.startswith(tuple(self.gtin_prefixes), 1)
+
     def require_gtin(self, gtin: str) -> None:
         """Raises OutOfScope unless the key covers the 14-digit GTIN."""
-        if self.gtin_prefixes and not gtin.startswith(tuple(self.gtin_prefixes), 1):
+        if not self.covers_gtin(gtin):
             raise OutOfScope("this API key does not cover that GTIN")
 
 

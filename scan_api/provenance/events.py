@@ -7,21 +7,35 @@ lies beside everything else that is known of the item.
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Text
-from sqlmodel import Field, SQLModel, select
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    CompoundSelect,
+    Table,
+    Text,
+    bindparam,
+    false,
+    select,
+    true,
+    union_all,
+)
+from sqlmodel import Field, SQLModel
 
 from codes.orders import CodeOrder
-from kit.db import Moment, Session, insert
+from kit.db import Moment, Session, insert, table_of
 from kit.errors import Invalid
 from kit.ids import new_id
 
 ITEMS_PER_EVENT_MAX = 1_000
 PLACE_CHARACTERS_MAX = 200
 CLOCK_AHEAD_MAX = timedelta(minutes=5)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class EventInvalid(Invalid):
@@ -100,10 +114,14 @@ def check(happening: Happening, now: datetime) -> None:
     """Raises EventInvalid for a step that is not captured, a moment in the future, or an overlong place."""
     if happening.step not in (Step.ACTIVATED, Step.SHIPPED, Step.RECEIVED):
         raise EventInvalid("a captured event is activated, shipped or received")
-    if happening.at.tzinfo is None or happening.at > now + CLOCK_AHEAD_MAX:
-        raise EventInvalid("an event's time has a zone and is not in the future", hint="Check the sender's clock.")
-    if happening.place is not None and not 1 <= len(happening.place) <= PLACE_CHARACTERS_MAX:
-        raise EventInvalid(f"a place is 1 to {PLACE_CHARACTERS_MAX} characters")
+    if happening.at.tzinfo is None or not EARLIEST <= happening.at <= now + CLOCK_AHEAD_MAX:
+        raise EventInvalid(
+            f"an event's time has a zone, is not in the future and not before {EARLIEST.year}",
+            hint="Check the sender's clock.",
+        )
+    place = happening.place
+    if place is not None and not (1 <= len(place) <= PLACE_CHARACTERS_MAX and min(place) >= " "):
+        raise EventInvalid(f"a place is 1 to {PLACE_CHARACTERS_MAX} characters, none of them a control character")
 
 
 async def record_for_order(session: Session, order: CodeOrder, happening: Happening, now: datetime) -> uuid.UUID:
@@ -144,12 +162,26 @@ async def record_for_items(
     return event_id
 
 
+def _history() -> CompoundSelect[Any]:
+    def columns(table: Table) -> list[ColumnElement[Any]]:
+        return [table.c[name] for name in ("event_id", "step", "at", "recorded_at", "place", "by")]
+
+    of_order, of_item = table_of(OrderEvent), table_of(ItemEvent)
+    return union_all(
+        select(*columns(of_order), true().label("whole_order")).where(of_order.c.order_id == bindparam("order")),
+        select(*columns(of_item), false()).where(of_item.c.item_key == bindparam("key")),
+    )
+
+
+# Every scan asks it: one round trip, and built once.
+_HISTORY = _history()
+
+
 async def events_of(session: Session, order_id: int, item_key: int) -> list[Event]:
     """The recorded events of one item, its order's among them, oldest first."""
-    of_order = await session.exec(select(OrderEvent).where(OrderEvent.order_id == order_id))
-    of_item = await session.exec(select(ItemEvent).where(ItemEvent.item_key == item_key))
+    found = await session.execute(_HISTORY, {"order": order_id, "key": item_key})
     events = [
-        Event(row.event_id, Step(row.step), row.at, row.recorded_at, row.place, row.by, isinstance(row, OrderEvent))
-        for row in (*of_order, *of_item)
+        Event(event_id, Step(step), at, recorded_at, place, by, whole_order)
+        for event_id, step, at, recorded_at, place, by, whole_order in found
     ]
-    return sorted(events, key=lambda event: (event.at, event.recorded_at))
+    return sorted(events, key=lambda event: (event.at, event.recorded_at, not event.whole_order))

@@ -16,6 +16,7 @@ from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
 from scan_api.provenance import events
 from scan_api.provenance.events import ITEMS_PER_EVENT_MAX, PLACE_CHARACTERS_MAX, EventInvalid, Happening, Step
+from scan_api.routers import BrandSlug
 from scan_api.services import Serve
 
 router = APIRouter(prefix="/v1", tags=["brand"])
@@ -47,7 +48,7 @@ class RedemptionBody(_Body):
 
 
 @router.get("/brand/{brand}/orders")
-async def list_orders(brand: str, services: Serve, authorization: Authorization = None) -> dict[str, Any]:
+async def list_orders(brand: BrandSlug, services: Serve, authorization: Authorization = None) -> dict[str, Any]:
     """The brand's orders of codes, oldest first."""
     async with services.database.reading() as session:
         key = await api_keys.authenticate(session, authorization, Role.BRAND)
@@ -66,6 +67,7 @@ async def list_orders(brand: str, services: Serve, authorization: Authorization 
                 "created_at": iso(order.created_at),
             }
             for order in placed
+            if key.covers_gtin(order.gtin)
         ]
     }
 
@@ -81,6 +83,7 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
             raise orders.OrderUnknown(f"there is no order {body.order_number:05d} of GTIN {body.gtin}")
         order, product, brand = found
         key.require_brand(product.brand_id)
+        key.require_gtin(body.gtin)
         happening = Happening(body.step, body.at or now, body.place, key.label)
         events.check(happening, now)
         if body.step is Step.ACTIVATED:

@@ -12,6 +12,7 @@ from loyalty.members import PHONE_CHARACTERS_MAX
 from offline_sdk.code_text import TEXT_CHARS_MAX
 from scan_api import claims, membership
 from scan_api.auth import members
+from scan_api.routers import BrandSlug
 from scan_api.services import Serve
 from scan_api.web.language import choose
 
@@ -26,7 +27,7 @@ class _Body(BaseModel):
 
 class CodeRequest(_Body):
     phone: str = Field(max_length=PHONE_CHARACTERS_MAX, description="E.164, or a Chinese mobile number")
-    brand: str | None = Field(default=None, max_length=40, description="The brand's short name")
+    brand: BrandSlug | None = None
 
 
 class SignInRequest(CodeRequest):

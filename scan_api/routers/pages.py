@@ -10,7 +10,7 @@ from kit.db import Session
 from kit.errors import FanxingError, Forbidden
 from loyalty import campaigns, ledger, sign_in
 from loyalty.benefits import CouponState
-from loyalty.campaigns import OfferState
+from loyalty.campaigns import AlreadyClaimed, CampaignNotOpen, OfferState
 from loyalty.members import PHONE_CHARACTERS_MAX, PhoneInvalid
 from loyalty.sign_in import (
     CODE_TRIES_MAX,
@@ -71,7 +71,6 @@ _ERROR_REASONS: dict[str, views.ErrorReason] = {
     "PageUnknown": "not_found",
     "SignInNeeded": "sign_in_needed",
     "AlreadyClaimed": "claimed",
-    "CampaignNotOpen": "ended",
     "BudgetUsedUp": "used_up",
     "MemberLimitReached": "limit_reached",
     "ClaimNeedsInnerCode": "needs_inner",
@@ -188,10 +187,17 @@ def _offer(offer: campaigns.Offer, view: ItemView, language: views.Language) -> 
 def error_page(request: Request, error: FanxingError) -> Response:
     """A refusal as a page, in the visitor's language."""
     language, status = _language(request), status_of(error)
-    reason = _ERROR_REASONS.get(error.code) or _REASONS_BY_STATUS.get(
+    return _html(pages.error(pages.error_view(language, _reason(error, status), error.code)), language, status)
+
+
+def _reason(error: FanxingError, status: int) -> views.ErrorReason:
+    if isinstance(error, AlreadyClaimed) and error.by_you:
+        return "claimed_by_you"
+    if isinstance(error, CampaignNotOpen):
+        return "not_started" if error.state is OfferState.NOT_STARTED else "ended"
+    return _ERROR_REASONS.get(error.code) or _REASONS_BY_STATUS.get(
         status, "unavailable" if status >= 500 else "invalid_request"
     )
-    return _html(pages.error(pages.error_view(language, reason, error.code)), language, status)
 
 
 @router.post(pages.SIGN_IN_ACTION)
@@ -206,13 +212,14 @@ async def begin_sign_in(
     _own_form(request)
     language = _language(request)
     problem: views.PhoneProblem
+    refusal: FanxingError
     try:
         brand = await _brand_of(services, code_text)
         issued, shown = await members.send_code(services, brand, phone, language, services.clock())
-    except PhoneInvalid:
-        problem = "invalid_phone"
-    except OneTimeCodeTooSoon:
-        problem = "too_many_requests"
+    except PhoneInvalid as error:
+        problem, refusal = "invalid_phone", error
+    except OneTimeCodeTooSoon as error:
+        problem, refusal = "too_many_requests", error
     else:
         return _html(
             pages.one_time_code(
@@ -228,7 +235,9 @@ async def begin_sign_in(
             language,
         )
     return _html(
-        pages.phone(views.PhoneView(language, phone, problem, code_text or None, campaign_id or None)), language, 400
+        pages.phone(views.PhoneView(language, phone, problem, code_text or None, campaign_id or None)),
+        language,
+        status_of(refusal),
     )
 
 

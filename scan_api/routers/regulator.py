@@ -39,6 +39,7 @@ async def item(
         if found is None:
             raise OrderUnknown("no such item was issued")
         order, product, brand = found
+        key.require_brand(product.brand_id)
         [item_key] = await services.scans.item_keys(session, order, brand.issuer_id, [serial])
         issuer = await session.get_one(keys.Issuer, brand.issuer_id)
         record = await scans.record_of(session, item_key)

@@ -94,9 +94,7 @@ def test_a_member_with_fifty_items_gets_no_more_than_the_limit(stand: Stand) -> 
 def test_a_budget_of_one_prize_pays_one_of_fifty_members(stand: Stand) -> None:
     items, members = stand.take_items(PARALLEL), stand.members(PARALLEL)
     before = stand.counts()
-    requests = [
-        stand.claim_request(member, item.inner, "scarce") for member, item in zip(members, items, strict=True)
-    ]
+    requests = [stand.claim_request(member, item.inner, "scarce") for member, item in zip(members, items, strict=True)]
     answers = stand.at_once(requests)
     assert _codes(answers) == {"granted": 1, "BudgetUsedUp": PARALLEL - 1}
     _assert_one_grant(stand, before, answers)

@@ -108,7 +108,7 @@ def test_refused_code_has_its_status_and_reason(stand: Stand, name: str) -> None
     answer = stand.scan(stand.installation.refused[name])
     assert answer.status_code == STATUS_OF[name]
     seen = answer.json()
-    assert (seen["verdict"], seen["error"], seen["offers"]) == ("refused", name.split()[0], [])
+    assert (seen["verdict"], seen["error"], seen["offers"]) == ("refused", name.split(maxsplit=1)[0], [])
 
 
 @pytest.mark.parametrize("name", STATUS_OF)

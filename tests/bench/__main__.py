@@ -1,0 +1,41 @@
+"""Run the measurements and print a line each: name, value, unit | yardstick, its value | ratio."""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import checking, issuing, serving
+from tests.bench.figures import Figure
+
+BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
+    "codes": issuing.codes,
+    "symbols": issuing.symbols,
+    "checks": checking.checks,
+    "serving": serving.serving,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)}; default: all")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    asked = parser.parse_args()
+    if unknown := set(asked.benches) - BENCHES.keys():
+        parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    figures = []
+    for name in asked.benches or BENCHES:
+        with tempfile.TemporaryDirectory(prefix="fanxing-bench-") as folder:
+            Path(folder).chmod(0o755)  # PostgreSQL refuses to run as root and must get in as another
+            for measured in BENCHES[name](Path(folder)):
+                figures.append(measured)
+                if not asked.json:
+                    print(measured.line(), flush=True)
+    if asked.json:
+        print(json.dumps({"cores": os.cpu_count(), "figures": [one.as_json() for one in figures]}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

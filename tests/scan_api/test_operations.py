@@ -1,0 +1,200 @@
+"""The running of a server: alive, ready, counted, described, and what it does when something it needs is away."""
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import delete
+from sqlalchemy.engine import make_url
+from sqlmodel import select
+
+from offline_sdk.bundle import Bundle, read_root
+from scan_api.scans import Item, Scan
+from signer.publication import TrustBundle
+from tests.stand import GTIN, SignedIn, Stand, publish, wait_until
+
+MakeStand = Callable[..., Stand]
+PUBLIC_PATHS = {
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/trust-bundle",
+    "/v1/sign-in/codes",
+    "/v1/sign-in",
+    "/v1/session",
+    "/v1/me",
+    "/v1/claims",
+    "/v1/brand/{brand}/orders",
+    "/v1/brand/events",
+    "/v1/shop/redemptions",
+    "/v1/regulator/items/{gtin}/{serial}",
+    "/{code_path}",
+}
+
+
+def test_server_is_alive_and_ready(stand: Stand) -> None:
+    assert stand.scan("/healthz").json() == {"status": "ok"}
+    ready = stand.scan("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert ready.json()["checks"]["trust_bundle_seq"] >= 1
+
+
+def test_server_serves_before_the_first_bundle_and_takes_it_when_it_comes(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.execute(delete(TrustBundle))
+    stand.server.start()
+    item = stand.take_item()
+    assert stand.scan("/healthz").status_code == 200
+    ready = stand.scan("/readyz")
+    assert (ready.status_code, ready.json()["status"], ready.json()["checks"]["database"]) == (503, "not ready", "ok")
+    for path in (item.outer, "/v1/trust-bundle"):
+        answer = stand.scan(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "TrustBundleMissing")
+    page = stand.scan(item.outer, accept="text/html", accept_language="en")
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    stand.run(lambda session: publish(session, stand.home))
+    wait_until(lambda: stand.scan("/readyz").status_code == 200, "the server to find the bundle")
+    assert stand.scan(item.outer).json()["scan_count"] == 1
+
+
+def _let_in(stand: Stand, allowed: bool) -> None:
+    """Open the database to connections, or end all there are and let none in."""
+    url = make_url(stand.database_url)
+    admin = url.set(database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        alter = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(alter.format(sql.Identifier(url.database or ""), sql.Literal(allowed)))
+        if not allowed:
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(end, [url.database])
+
+
+@pytest.mark.parametrize("stand_kind", ["postgresql"])
+def test_database_goes_away_and_comes_back(make_stand: MakeStand) -> None:
+    stand = make_stand()
+    stand.server.start()
+    item, member = stand.take_item(), stand.member()
+    assert stand.scan(item.outer).status_code == 200
+    _let_in(stand, False)
+
+    assert stand.scan("/healthz").status_code == 200
+    ready = stand.scan("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "not reachable")
+    for answer in (stand.scan(item.outer), stand.claim(member, item.inner), stand.scan("/v1/me", **_header(member))):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "DatabaseUnavailable")
+        assert answer.headers["cache-control"] == "no-store"
+        assert uuid.UUID(answer.headers["x-request-id"])
+    page = stand.scan(item.outer, accept="text/html", accept_language="en")
+    assert (page.status_code, "DatabaseUnavailable" in page.text) == (503, True)
+
+    _let_in(stand, True)
+    wait_until(lambda: stand.scan("/readyz").status_code == 200, "the database to be found again")
+    assert stand.scan(item.outer).json()["scan_count"] == 2
+    assert stand.claim(member, item.inner).status_code == 201
+
+    stand.run(lambda session: _rename(session, "scan", "gone"))
+    before = stand.rows(select(Item.scan_count))
+    answer = stand.scan(item.outer)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "Internal")
+    assert "gone" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-request-id"] in stand.server.log
+    assert stand.rows(select(Item.scan_count)) == before
+    stand.run(lambda session: _rename(session, "gone", "scan"))
+    assert stand.scan(item.outer).json()["scan_count"] == 3
+    assert len(stand.rows(select(Scan.scan_id))) == 3
+    assert item.outer[20:100] not in stand.server.log
+    assert member.token not in stand.server.log
+
+
+def _header(member: SignedIn) -> dict[str, str]:
+    return {"authorization": member.headers["Authorization"]}
+
+
+async def _rename(session: Any, table: str, name: str) -> None:
+    connection = await session.connection()
+    await connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+
+def test_metrics_count_scans_claims_and_requests(stand: Stand) -> None:
+    item, member = stand.take_item(), stand.member()
+
+    def counted() -> list[float]:
+        return [
+            stand.metric("fanxing_scans_total", verdict="genuine"),
+            stand.metric("fanxing_scans_total", verdict="BadSignature"),
+            stand.metric("fanxing_claims_total", outcome="granted"),
+            stand.metric("fanxing_claims_total", outcome="AlreadyClaimed"),
+            stand.metric("fanxing_request_seconds_count", method="POST", route="/v1/claims", status="201"),
+            stand.metric("fanxing_request_seconds_count", method="GET", route="/{code_path:path}", status="404"),
+        ]
+
+    before = counted()
+    stand.scan(item.outer)
+    stand.scan(stand.installation.refused["BadSignature"])
+    stand.claim(member, item.inner)
+    stand.claim(member, item.inner)
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 1, 1, 1, 1, 1]
+
+
+def test_metrics_are_for_this_machine_and_name_nobody(stand: Stand) -> None:
+    item, member = stand.take_item(), stand.member()
+    stand.claim(member, item.inner)
+    metrics = stand.scan("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert not {GTIN, item.serial, str(member.member_id)} & set(re.findall(r"[0-9a-f-]+", metrics.text))
+    answer = stand.scan("/metrics", x_forwarded_for="203.0.113.7")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "MetricsLocalOnly")
+
+
+def test_trust_bundle_is_the_published_one_and_may_be_cached(stand: Stand) -> None:
+    answer = stand.scan("/v1/trust-bundle")
+    assert answer.headers["content-type"] == "application/vnd.fanxing.trust-bundle+cbor"
+    assert answer.headers["cache-control"] == "public, max-age=60"
+    bundle = Bundle.load(answer.content, read_root((stand.home / "root.pub").read_bytes()))
+    assert bundle.seq == max(stand.rows(select(TrustBundle.seq)))
+    again = stand.scan("/v1/trust-bundle", if_none_match=answer.headers["etag"])
+    assert (again.status_code, again.content) == (304, b"")
+    assert stand.scan("/v1/trust-bundle", if_none_match='"another"').status_code == 200
+
+
+@pytest.mark.parametrize("stand_kind", ["sqlite"])
+class TestDescription:
+    """/openapi.json says what the server does."""
+
+    def test_every_path_is_described(self, stand: Stand) -> None:
+        described = stand.scan("/openapi.json").json()
+        assert described["openapi"].startswith("3.1")
+        assert set(described["paths"]) == PUBLIC_PATHS
+        for path, methods in described["paths"].items():
+            for method, operation in methods.items():
+                assert operation["summary"], (method, path)
+                assert operation["description"], (method, path)
+        ids = [operation["operationId"] for methods in described["paths"].values() for operation in methods.values()]
+        assert len(set(ids)) == len(ids)
+
+    def test_every_reference_leads_somewhere(self, stand: Stand) -> None:
+        described = stand.scan("/openapi.json")
+        for reference in re.findall(r'"\$ref":"#/([^"]*)"', described.text):
+            at = described.json()
+            for part in reference.split("/"):
+                at = at[part]
+
+    def test_refusals_are_described_as_they_are(self, stand: Stand) -> None:
+        described = stand.scan("/openapi.json").json()
+        for methods in described["paths"].values():
+            for operation in methods.values():
+                assert "422" not in operation["responses"]
+                refusal = operation["responses"]["default"]["content"]["application/json"]["schema"]
+                assert refusal == {"$ref": "#/components/schemas/Refusal"}
+        body = described["components"]["schemas"]["RefusalBody"]
+        given = stand.http.post("/v1/claims", json={}).json()["error"]
+        assert set(body["required"]) <= set(given) <= set(body["properties"])
+
+    def test_no_page_runs_scripts_of_another_site(self, stand: Stand) -> None:
+        for path in ("/docs", "/redoc"):
+            assert stand.scan(path, accept="text/html").status_code == 404
