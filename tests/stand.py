@@ -26,9 +26,9 @@ from typing import Any, TypeVar
 import httpx2
 import psycopg
 import pytest
+import sqlalchemy
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool
 from sqlmodel import Session as SyncSession
 from sqlmodel import SQLModel, col, func, select
 
@@ -439,15 +439,19 @@ class CarrierProcess:
 class Stand:
     """A copy of the installation, and the server that runs on it."""
 
+    # Its thousands of codes would bury every report of a failure.
     installation: Installation = field(repr=False)
     home: Path
     database_url: str
-    server: Server
-    carrier: CarrierProcess
+    server: Server = field(repr=False)
+    carrier: CarrierProcess = field(repr=False)
     _items: Iterator[Item] = field(init=False, repr=False)
     _phones: Iterator[str] = field(init=False, repr=False)
     http: httpx2.Client = field(init=False, repr=False)
     """For requests that leave no cookies behind."""
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))  # hypothesis would print every field of every field
 
     def __post_init__(self) -> None:
         # The first ones stay for tests that name them.
@@ -455,7 +459,9 @@ class Stand:
         self._phones = (f"+86138{number:08d}" for number in itertools.count(10_000_000))
         self.http = self.client()
         dialect = "postgresql+psycopg" if self.database_url.startswith("postgresql") else "sqlite"
-        self._engine = create_engine(dialect + self.database_url[self.database_url.index("://") :], poolclass=NullPool)
+        self._engine = create_engine(
+            dialect + self.database_url[self.database_url.index("://") :], pool_size=1, pool_pre_ping=True
+        )
         if dialect == "sqlite":
             event.listen(self._engine, "connect", lambda raw, _record: raw.execute("PRAGMA busy_timeout=20000"))
 
@@ -466,6 +472,7 @@ class Stand:
     def end(self) -> None:
         """End the processes."""
         self.http.close()
+        self._engine.dispose()
         self.server.stop()
         self.carrier.stop()
 
@@ -538,12 +545,10 @@ class Stand:
     def counts(self, without: Collection[str] = ()) -> dict[str, int]:
         """The number of rows of every table, when no work is left in the outbox."""
         self.wait_for_fulfilment()
-        with SyncSession(self._engine) as session:
-            return {
-                table.name: session.exec(select(func.count()).select_from(table)).one()
-                for table in SQLModel.metadata.sorted_tables
-                if table.name not in without
-            }
+        tables = [table for table in SQLModel.metadata.sorted_tables if table.name not in without]
+        counted = [select(func.count()).select_from(table).scalar_subquery().label(table.name) for table in tables]
+        with self._engine.connect() as connection:
+            return dict(connection.execute(sqlalchemy.select(*counted)).one()._mapping)
 
     def wait_for_fulfilment(self) -> None:
         """Wait till the server has done all work in the outbox."""

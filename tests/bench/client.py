@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _bytes(request: dict[str, Any], host: str) -> bytes:
-    body = request.get("body", "").encode()
+    body: bytes = request.get("body", "").encode()
     headers = {"host": host, "content-length": str(len(body)), **request.get("headers", {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"{request['method']} {request['path']} HTTP/1.1\r\n{head}\r\n".encode() + body

@@ -193,7 +193,6 @@ def _measure(folder: Path, postgres: Postgres, installation: Installation) -> li
     claim = _captured(postgres, client, claims, "INSERT INTO claim ")
     (folder / "scan.sql").write_text(_script(postgres, *scan), encoding="utf-8")
     (folder / "claim.sql").write_text(_script(postgres, *claim), encoding="utf-8")
-    import shutil; shutil.copy(folder / "claim.sql", "/tmp/claim.sql"); shutil.copy(folder / "scan.sql", "/tmp/scan.sql")
     empty, scanned, bare_scan, claimed, bare_claim = in_turns(
         ROUNDS,
         lambda: client.rate(nothing, ITEMS),
@@ -239,9 +238,9 @@ def _script(postgres: Postgres, transaction: Transaction, other: Transaction) ->
         str(holder) for (holder,) in postgres.run("SELECT holder_id FROM ledger_account WHERE purpose = 'budget'")
     ]
     first_item, used = order_id * _ITEM_NUMBERS, literals(transaction)
-    item_keys = [literal for literal in used if literal.strip("'").isdigit() and int(literal.strip("'")) >= first_item]
+    [item_key] = [literal for literal in used if _is_number(literal, first_item, first_item + _ITEM_NUMBERS)]
     paying = [quoted(stripe) for stripe in stripes if quoted(stripe) in used]
-    expressions = {item_keys[0]: ":item"}
+    expressions = {item_key: ":item"}
     for member in members:
         if quoted(member) in used:
             expressions[quoted(member)] = one_of(members, ":member")
@@ -260,3 +259,9 @@ def _script(postgres: Postgres, transaction: Transaction, other: Transaction) ->
         "n": "random(1, 9000000000000000)",
     }
     return script(transaction, variables, expressions | made)
+
+
+def _is_number(literal: str, low: int, high: int) -> bool:
+    """Whether a quoted literal is a number from `low` to `high` - 1."""
+    digits = literal.strip("'")
+    return digits.isdigit() and low <= int(digits) < high

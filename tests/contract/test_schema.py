@@ -7,10 +7,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
 import migrations
 import scan_api.app  # noqa: F401 - registers every table
+from codes.catalogue import BrandGroup
 from kit.db import Database
 from tests.stand import Stand
 
@@ -55,11 +56,12 @@ async def test_migrations_make_what_the_models_say(migrated: Database) -> None:
 
 async def test_upgrading_again_changes_nothing(migrated: Database) -> None:
     async with migrated.writing() as session:
-        await session.execute(text("INSERT INTO brand_group (name) VALUES ('kept')"))
+        session.add(BrandGroup(name="kept"))
     await migrations.upgrade(migrated)
     async with migrated.reading() as session:
-        assert (await session.execute(text("SELECT name FROM brand_group"))).all() == [("kept",)]
-        assert len((await session.execute(text("SELECT version_num FROM alembic_version"))).all()) == 1
+        assert (await session.exec(select(BrandGroup.name))).all() == ["kept"]
+    async with migrated.engine.connect() as connection:
+        assert len((await connection.execute(text("SELECT version_num FROM alembic_version"))).all()) == 1
 
 
 @pytest.mark.parametrize("table", ["ledger_entry", "ledger_transfer"])

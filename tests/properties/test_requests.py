@@ -31,23 +31,27 @@ FIELDS = [
 
 # What HTTP lets into a header's value: visible ASCII, blanks, and the upper half of Latin-1.
 values = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60).map(
-    lambda text: text.strip().encode("latin-1")
+    lambda text: text.strip().encode("latin-1").strip()
 )
 telling_values = st.sampled_from(
-    [b"text/html", b"application/json", b"*/*", b"en", b"zh", b"application/x-www-form-urlencoded", b"multipart/form-data",
-     b"multipart/form-data; boundary=x", b"Bearer ", b"Bearer x", b"fanxing_session=x", b"same-origin", b"prefetch",
-     b"bytes=0-", b"a-key-of-a-test", b"100-continue"]
+    [
+        b"text/html", b"application/json", b"*/*", b"en", b"zh", b"application/x-www-form-urlencoded",
+        b"multipart/form-data", b"multipart/form-data; boundary=x", b"Bearer x", b"fanxing_session=x", b"same-origin",
+        b"prefetch", b"bytes=0-", b"a-key-of-a-test", b"100-continue",
+    ]
 )  # fmt: skip
 headers = st.dictionaries(st.sampled_from(HEADER_NAMES), values | telling_values, max_size=5)
 segments = st.text(string.printable.translate({ord(c): None for c in " \t\n\r\x0b\x0c#?"}), max_size=30)
 paths = (
-    st.sampled_from(PATHS) | segments.map(lambda text: f"/{text}") | st.from_regex(r"/[12][0-9]{0,5}(/01/[0-9]{14})?")
+    st.sampled_from(PATHS)
+    | segments.map(lambda text: f"/{text}")
+    | st.from_regex(r"/[12][0-9]{0,5}(/01/[0-9]{14})?", fullmatch=True)
 )
 texts = st.text(max_size=40) | st.sampled_from(
     [GTIN, "0" * 14, "+8613800138000", "2026-05-01T08:00:00Z", "shipped", BRAND]
 )
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
     max_leaves=8,
 )
@@ -55,6 +59,7 @@ bodies = st.binary(max_size=200) | st.dictionaries(st.sampled_from(FIELDS), json
 
 
 def _ask(stand: Stand, method: str, path: str, given_headers: dict[str, bytes], body: Any) -> httpx2.Response:
+    path = stand.server.url + path  # "//x" alone would name another host
     if isinstance(body, bytes):
         return stand.http.request(method, path, headers=given_headers, content=body)
     if b"form" in given_headers.get("content-type", b""):
@@ -101,7 +106,4 @@ def test_any_body_gets_an_answer_from_those_who_may_ask(
     own = {"sec-fetch-site": b"same-origin", "idempotency-key": b"a-key-of-this-test"}
     signed = {"authorization": stand.key(role)["Authorization"].encode()}
     kind = {"content-type": b"application/x-www-form-urlencoded"} if form else {}
-    try:
-        _check(_ask(stand, "POST", route, {**own, **signed, **kind}, body))
-    except ValueError as error:  # what JSON cannot say, the client does not send
-        assert "JSON compliant" in str(error)
+    _check(_ask(stand, "POST", route, {**own, **signed, **kind}, body))
