@@ -27,7 +27,7 @@ serve: setup ## Start the API on FANXING_HOME (run `fanxing init` first)
 	$(BIN)/fanxing serve
 
 test: setup ## The test suite (real PostgreSQL from a wheel, real HTTP, real Chromium)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 test-slow: setup ## The long tests: a million mutations, a million codes, kill -9, the SDK alone in an empty environment
 	$(BIN)/python -m pytest -q -m slow

@@ -2,11 +2,12 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import ClassVar
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import MetaData, event
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlmodel import Field, SQLModel, func, select
 
@@ -14,12 +15,22 @@ from kit.db import Database, Moment, driver_url, insert
 
 
 class KitNote(SQLModel, table=True):
-    """A table of these tests alone."""
+    """A table of these tests alone: in its own metadata, so that nobody takes it for one of the product's."""
 
+    metadata: ClassVar[MetaData] = MetaData()
     __tablename__: ClassVar[str] = "test_kit_note"
 
     note_id: uuid.UUID = Field(primary_key=True)
     at: datetime = Field(sa_type=Moment)
+
+
+@pytest.fixture
+async def database(database: Database) -> AsyncIterator[Database]:
+    async with database.engine.execution_options(fanxing_writes=True).begin() as connection:
+        await connection.run_sync(KitNote.metadata.create_all)
+    yield database
+    async with database.engine.execution_options(fanxing_writes=True).begin() as connection:
+        await connection.run_sync(KitNote.metadata.drop_all)
 
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
