@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Text, or_, update
@@ -34,6 +35,7 @@ PER_MEMBER_LIMIT_MAX = 1_000_000
 STRIPES_DEFAULT = 16
 STRIPES_MAX = 64
 OFFERS_MAX = 20
+_CAMPAIGNS_REMEMBERED = 1_024  # whose stripes need not be derived again
 """Most campaigns that one page shows."""
 
 
@@ -376,12 +378,15 @@ def _asset(campaign: Campaign) -> str:
     return ledger.MEGABYTES if campaign.prize_kind == PrizeKind.MEGABYTES else ledger.POINTS
 
 
-def _stripes(campaign: Campaign) -> list[AccountId]:
-    asset = _asset(campaign)
-    return [
-        AccountId(derived_id("campaign-stripe", campaign.campaign_id, number), asset, Purpose.BUDGET)
-        for number in range(campaign.stripes)
-    ]
+def _stripes(campaign: Campaign) -> tuple[AccountId, ...]:
+    return _stripe_accounts(campaign.campaign_id, campaign.stripes, _asset(campaign))
+
+
+@lru_cache(_CAMPAIGNS_REMEMBERED)
+def _stripe_accounts(campaign_id: uuid.UUID, count: int, asset: str) -> tuple[AccountId, ...]:
+    return tuple(
+        AccountId(derived_id("campaign-stripe", campaign_id, number), asset, Purpose.BUDGET) for number in range(count)
+    )
 
 
 async def get(session: Session, campaign_id: uuid.UUID) -> Campaign:
@@ -417,26 +422,10 @@ async def budget_left(session: Session, campaign: Campaign) -> int:
     return sum((await ledger.balances_of(session, _stripes(campaign))).values())
 
 
-async def open_for(session: Session, brand_id: int, gtin: str, now: datetime) -> list[Campaign]:
-    """The campaigns that pay for this product now, the one that ends first in front."""
-    found = await session.exec(
-        select(Campaign)
-        .where(
-            Campaign.brand_id == brand_id,
-            or_(col(Campaign.gtin).is_(None), col(Campaign.gtin) == gtin),
-            Campaign.status == CampaignStatus.ACTIVE,
-            Campaign.starts_at <= now,
-            Campaign.ends_at > now,
-        )
-        .order_by(col(Campaign.ends_at), col(Campaign.campaign_id))
-    )
-    return list(found)
-
-
 async def offers(
     session: Session,
     *,
-    item_key: int,
+    claims: Sequence[Claim],
     gtin: str,
     brand_id: int,
     face: int,
@@ -445,7 +434,8 @@ async def offers(
 ) -> list[Offer]:
     """Every campaign for an item, with what its holder can expect of it; at most 20, the latest to end in front.
 
-    `member_id` is None for a visitor, who is never told that a limit is reached.
+    `claims` are those of the item (`claims_of`). `member_id` is None for a visitor, who is never told that a limit is
+    reached.
     """
     found = await session.exec(
         select(Campaign)
@@ -454,21 +444,18 @@ async def offers(
         .limit(OFFERS_MAX)
     )
     campaigns = list(found)
-    if not campaigns:
-        return []
-    claims = {claim.campaign_id: claim for claim in await session.exec(select(Claim).where(Claim.item_key == item_key))}
-    counts = await _claims_by(session, member_id, campaigns)
-    held = await ledger.balances_of(session, [stripe for campaign in campaigns for stripe in _stripes(campaign)])
-    result = []
-    for campaign in campaigns:
-        claim = claims.get(campaign.campaign_id)
-        state = _state(campaign, face, now)
-        if claim is not None:
-            state = OfferState.CLAIMED_BY_YOU if claim.member_id == member_id else OfferState.CLAIMED_BY_SOMEBODY
-        elif state is OfferState.OPEN:
-            state = _open_state(campaign, held, counts.get(campaign.campaign_id, 0))
-        result.append(_offer(campaign, state, claim.at if claim is not None else None))
-    return result
+    claimed = {claim.campaign_id: claim for claim in claims}
+    states = {
+        campaign.campaign_id: _state_for(campaign, claimed.get(campaign.campaign_id), face, member_id, now)
+        for campaign in campaigns
+    }
+    # Budgets and limits are looked up only where everything else says yes: most scans of most items end before.
+    open_ones = [campaign for campaign in campaigns if states[campaign.campaign_id] is OfferState.OPEN]
+    counts = await _claims_by(session, member_id, open_ones)
+    held = await ledger.balances_of(session, [stripe for campaign in open_ones for stripe in _stripes(campaign)])
+    for campaign in open_ones:
+        states[campaign.campaign_id] = _open_state(campaign, held, counts.get(campaign.campaign_id, 0))
+    return [_offer(campaign, states[campaign.campaign_id], claimed.get(campaign.campaign_id)) for campaign in campaigns]
 
 
 async def _claims_by(
@@ -483,6 +470,14 @@ async def _claims_by(
         )
     )
     return dict(found.all())
+
+
+def _state_for(
+    campaign: Campaign, claim: Claim | None, face: int, member_id: uuid.UUID | None, now: datetime
+) -> OfferState:
+    if claim is None:
+        return _state(campaign, face, now)
+    return OfferState.CLAIMED_BY_YOU if claim.member_id == member_id else OfferState.CLAIMED_BY_SOMEBODY
 
 
 def _state(campaign: Campaign, face: int, now: datetime) -> OfferState:
@@ -505,7 +500,7 @@ def _open_state(campaign: Campaign, held: Mapping[AccountId, int], claims_by_you
     return OfferState.OPEN
 
 
-def _offer(campaign: Campaign, state: OfferState, claimed_at: datetime | None) -> Offer:
+def _offer(campaign: Campaign, state: OfferState, claim: Claim | None) -> Offer:
     return Offer(
         campaign_id=campaign.campaign_id,
         title_zh=campaign.title_zh,
@@ -519,7 +514,7 @@ def _offer(campaign: Campaign, state: OfferState, claimed_at: datetime | None) -
         starts_at=campaign.starts_at,
         ends_at=campaign.ends_at,
         state=state,
-        claimed_at=claimed_at,
+        claimed_at=claim.at if claim is not None else None,
     )
 
 

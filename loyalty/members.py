@@ -188,17 +188,16 @@ async def erase(session: Session, member_id: uuid.UUID) -> None:
 
 async def join_brand(session: Session, member_id: uuid.UUID, brand_id: int, now: datetime) -> Card:
     """The member's card of the brand, made now unless he has one."""
-    made = await session.exec(
+    held = select(Card).where(Card.member_id == member_id, Card.brand_id == brand_id)
+    card = (await session.exec(held)).first()  # most claims are by members who have the card
+    if card is not None:
+        return card
+    await session.exec(
         insert(session, Card)
         .values(member_id=member_id, brand_id=brand_id, card_number=_new_card_number(), joined_at=now)
         .on_conflict_do_nothing()
-        .returning(col(Card.card_number))
     )
-    card_number = made.scalar_one_or_none()
-    if card_number is not None:
-        return Card(member_id=member_id, brand_id=brand_id, card_number=card_number, joined_at=now)
-    held = await session.exec(select(Card).where(Card.member_id == member_id, Card.brand_id == brand_id))
-    return held.one()
+    return (await session.exec(held)).one()
 
 
 async def cards_of(session: Session, member_id: uuid.UUID) -> list[Card]:

@@ -1,6 +1,7 @@
 """An item as its scanner sees it: verdict, scan record, history and offers, gathered for page and JSON alike."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from kit.clock import iso
 from kit.db import Session
 from loyalty import campaigns
+from loyalty.campaigns import Claim
 from offline_sdk.code_text import Profile
 from scan_api import scans
 from scan_api.provenance.events import Event, Step, events_of
@@ -48,11 +50,12 @@ async def look(
         record = await scans.record_of(session, subject.item_key)
     else:
         record = await scans.record(session, subject.item_key, face, channel, now)
+    claims = await campaigns.claims_of(session, subject.item_key)
     offers: list[campaigns.Offer] = []
     if judgement.genuine:
         offers = await campaigns.offers(
             session,
-            item_key=subject.item_key,
+            claims=claims,
             gtin=subject.order.gtin,
             brand_id=subject.product.brand_id,
             face=face,
@@ -62,19 +65,19 @@ async def look(
     return ItemView(
         judgement,
         record,
-        tuple(await _timeline(session, subject, record)),
+        tuple(await _timeline(session, subject, record, claims)),
         tuple(offers),
         tuple(_warnings(judgement, subject, record)),
     )
 
 
-async def _timeline(session: Session, subject: Subject, record: ScanRecord) -> list[Event]:
+async def _timeline(session: Session, subject: Subject, record: ScanRecord, claims: Sequence[Claim]) -> list[Event]:
     assert subject.order.order_id is not None
     events = await events_of(session, subject.order.order_id, subject.item_key)
     if record.first_scan_at is not None:
         first = record.first_scan_at
         events.append(Event(event_id=uuid.UUID(int=0), step=Step.SCANNED, at=first, recorded_at=first))
-    for claim in await campaigns.claims_of(session, subject.item_key):
+    for claim in claims:
         events.append(Event(event_id=claim.claim_id, step=Step.CLAIMED, at=claim.at, recorded_at=claim.at))
     return sorted(events, key=lambda event: (event.at, event.recorded_at))
 
