@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kit import settings as environment
@@ -43,8 +44,9 @@ class ExtraMissing(Unavailable):
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Names and reasons are the callers' own text: shown as they are, never read as markup.
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def refuse(error: FanxingError, *, as_json: bool) -> NoReturn:
         body = {"code": error.code, "message": error.message, "hint": error.hint}
         print_json({"error": {key: value for key, value in body.items() if value}})
     else:
-        err.print(f"[red]{error.code}[/red]: {error.message}", markup=True)
+        err.print(Text.assemble((error.code, "red"), f": {error.message}"), soft_wrap=True)
         if error.hint:
             err.print(error.hint)
     raise typer.Exit(1)

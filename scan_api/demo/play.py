@@ -42,7 +42,7 @@ def play(home: Path, console: Console) -> Story:
     _clear(home)
     logging.configure("ERROR")
     clock, story = brand.summer_clock(), Story(console)
-    console.print("[bold]Fanxing 繁星: one item, one code[/bold]")
+    console.print("Fanxing 繁星: one item, one code", style="bold")
     with stage.carrier(home) as carrier_url:
         port = stage.free_port(8000)
         settings = Settings(

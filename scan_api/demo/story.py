@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from kit.files import replacing
 
@@ -35,7 +36,7 @@ class Story:
     def begin(self, act: str) -> None:
         """A new act: somebody else's turn."""
         self._act = act
-        self._console.print(f"\n[bold]{act}[/bold]")
+        self._console.print(f"\n{act}", style="bold")
 
     def tell(self, text: str) -> None:
         """Something to know that is not checked."""
@@ -45,8 +46,8 @@ class Story:
         """A step with what should have come of it and what did."""
         taken = Step(self._act, step, expected, seen)
         self.steps.append(taken)
-        mark = "[green]✓[/green]" if taken.went_well else "[red]✗[/red]"
-        self._console.print(f"  {mark} {step}", soft_wrap=True)
+        mark = ("✓", "green") if taken.went_well else ("✗", "red")
+        self._console.print(Text.assemble("  ", mark, f" {step}"), soft_wrap=True)
         if not taken.went_well:
             self._console.print(f"      expected {expected!r}\n      seen     {seen!r}", style="red", soft_wrap=True)
 

@@ -319,7 +319,6 @@ def test_help_names_every_command() -> None:
         assert name in done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="rich reads the callers' text as markup")
 @ON_SQLITE
 @pytest.mark.parametrize("text", ["[/]", "[bold]x", "[/red]"])
 def test_text_of_callers_is_shown_as_it_is(shop: Terminal, text: str) -> None:
