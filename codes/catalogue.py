@@ -179,6 +179,6 @@ async def product_with(session: Session, gtin: str) -> Product:
 
 
 def _named(name: str) -> str:
-    if not 1 <= len(name.strip()) <= NAME_CHARACTERS_MAX:
-        raise BrandInvalid(f"a name is 1 to {NAME_CHARACTERS_MAX} characters")
+    if not 1 <= len(name.strip()) <= NAME_CHARACTERS_MAX or not name.strip().isprintable():
+        raise BrandInvalid(f"a name is 1 to {NAME_CHARACTERS_MAX} printable characters")
     return name.strip()

@@ -205,6 +205,12 @@ async def recall(session: Session, order: CodeOrder, reason: str) -> bool:
     return await _move(session, order, OrderState.RECALLED, reason.strip())
 
 
+async def hold_on_sale(session: Session, order_id: int) -> bool:
+    """Whether the order is on sale, and keep it so until the transaction ends: a recall waits for it, or is seen."""
+    held = select(CodeOrder.state).where(CodeOrder.order_id == order_id).with_for_update(read=True)
+    return (await session.exec(held)).one() == OrderState.ACTIVE
+
+
 async def _move(session: Session, order: CodeOrder, state: OrderState, reason: str | None) -> bool:
     # The database decides, not the row in hand: two callers may activate at once, and an activation may meet a recall.
     moved = await session.exec(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import DateTime, Dialect, Table, event
+from sqlalchemy import DateTime, Dialect, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidatePoolError
@@ -90,6 +90,11 @@ class Database:
             if self._snapshots:
                 # Nothing was written, yet a ROLLBACK would make psycopg forget every statement that it has prepared.
                 await session.commit()
+
+    async def ping(self) -> None:
+        """Ask the database for an answer. Raises what SQLAlchemy raises when there is none."""
+        async with self.reading() as session:
+            await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self.engine.dispose()

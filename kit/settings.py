@@ -1,13 +1,16 @@
 """Configuration from environment variables FANXING_*, each with a safe default."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from kit.errors import ConfigurationError
+from offline_sdk.bundle import DOMAIN_CHARS_MAX
 from offline_sdk.code_text import check_base_url
 from offline_sdk.errors import Malformed
 
@@ -74,6 +77,24 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("a database URL starts with sqlite:/// or postgresql://")
+        try:
+            make_url(value or "sqlite://")
+        except (ArgumentError, ValueError):
+            raise ValueError("this is no database URL, such as postgresql://user@host:5432/name") from None
+        return value
+
+    @field_validator("carrier_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            raise ValueError("the carrier's base URL starts with http:// or https:// and has no query")
+        return value
+
+    @field_validator("trust_domain")
+    @classmethod
+    def _trust_domain_named(cls, value: str) -> str:
+        if not 1 <= len(value) <= DOMAIN_CHARS_MAX or not value.isprintable():
+            raise ValueError(f"a trust domain's name is 1 to {DOMAIN_CHARS_MAX} printable characters")
         return value
 
     @property

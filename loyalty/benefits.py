@@ -212,14 +212,25 @@ def _refusal(coupon: Coupon | None) -> CouponUnknown | CouponAlreadyRedeemed | C
 
 
 async def coupons_of(session: Session, vault: Vault, member_id: uuid.UUID, now: datetime) -> list[HeldCoupon]:
-    """The member's coupons with their codes, latest first, at most 200."""
+    """The member's coupons with their codes, at most 200: those not yet redeemed first, the latest in front."""
     coupons = await session.exec(
         select(Coupon)
         .where(Coupon.member_id == member_id)
-        .order_by(col(Coupon.issued_at).desc(), col(Coupon.coupon_id).desc())
+        .order_by(
+            (col(Coupon.status) == CouponState.ISSUED).desc(),
+            col(Coupon.issued_at).desc(),
+            col(Coupon.coupon_id).desc(),
+        )
         .limit(COUPONS_LISTED_MAX)
     )
     return [_held(vault, coupon, now) for coupon in coupons]
+
+
+async def coupon_of(
+    session: Session, vault: Vault, member_id: uuid.UUID, coupon_id: uuid.UUID, now: datetime
+) -> HeldCoupon:
+    """One of the member's coupons, with its code."""
+    return _held(vault, await session.get_one(Coupon, (member_id, coupon_id)), now)
 
 
 def _held(vault: Vault, coupon: Coupon, now: datetime) -> HeldCoupon:

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Text, or_, update
+from sqlalchemy import BigInteger, CheckConstraint, Column, Text, and_, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Moment, Session, insert
@@ -432,7 +432,7 @@ async def offers(
     member_id: uuid.UUID | None,
     now: datetime,
 ) -> list[Offer]:
-    """Every campaign for an item, with what its holder can expect of it; at most 20, the latest to end in front.
+    """Every campaign for an item, with what its holder can expect of it; at most 20, those that run now in front.
 
     `claims` are those of the item (`claims_of`). `member_id` is None for a visitor, who is never told that a limit is
     reached.
@@ -440,7 +440,12 @@ async def offers(
     found = await session.exec(
         select(Campaign)
         .where(Campaign.brand_id == brand_id, or_(col(Campaign.gtin).is_(None), col(Campaign.gtin) == gtin))
-        .order_by(col(Campaign.ends_at).desc(), col(Campaign.campaign_id))
+        .order_by(
+            # Those that run come first: the limit must not cut them off for others that are still to come.
+            and_(col(Campaign.starts_at) <= now, col(Campaign.ends_at) > now).desc(),
+            col(Campaign.ends_at).desc(),
+            col(Campaign.campaign_id),
+        )
         .limit(OFFERS_MAX)
     )
     campaigns = list(found)
@@ -561,6 +566,7 @@ async def _claimable(session: Session, request: ClaimRequest, now: datetime) -> 
         select(Campaign)
         .join(Member, col(Member.group_id) == Campaign.group_id)
         .where(Campaign.campaign_id == request.campaign_id, Member.member_id == request.member_id)
+        .with_for_update(read=True, of=Campaign)  # a pause waits for this claim, or this claim sees the pause
     )
     campaign = found.first()
     if campaign is None:

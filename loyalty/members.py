@@ -150,6 +150,16 @@ async def get(session: Session, member_id: uuid.UUID) -> Member:
     return member
 
 
+async def member_with(session: Session, vault: Vault, group_id: int, phone: str) -> uuid.UUID:
+    """The member with this phone number. Raises PhoneInvalid and MemberUnknown."""
+    fingerprint = phone_fingerprint(vault, group_id, parse_phone(phone))
+    found = await session.exec(select(PhoneIdentity.member_id).where(PhoneIdentity.fingerprint == fingerprint))
+    member_id = found.first()
+    if member_id is None:
+        raise MemberUnknown("no member has this phone number")
+    return member_id
+
+
 async def phone_of(session: Session, vault: Vault, member_id: uuid.UUID) -> str:
     """The member's phone number in E.164 form. Raises MemberUnknown when he was erased."""
     row = (

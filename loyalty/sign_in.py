@@ -46,9 +46,13 @@ Language = Literal["zh", "en"]
 
 
 class OneTimeCodeWrong(Invalid):
-    """The code is not the one that was sent."""
+    """The code is not the one that was sent. `tries_left` says how often it may still be tried."""
 
     code = "OneTimeCodeWrong"
+
+    def __init__(self, tries_left: int) -> None:
+        super().__init__(f"wrong code; tries left: {tries_left}", hint="Look at the message again.")
+        self.tries_left = tries_left
 
 
 class OneTimeCodeExpired(Invalid):
@@ -134,7 +138,7 @@ class CodeCheck:
 
     def _refusal(self) -> FanxingError:
         if self.outcome is Outcome.WRONG:
-            return OneTimeCodeWrong(f"wrong code; tries left: {self.tries_left}", hint="Look at the message again.")
+            return OneTimeCodeWrong(self.tries_left)
         if self.outcome is Outcome.TRIES_EXHAUSTED:
             return OneTimeCodeTriesExhausted("too many wrong tries", hint="Ask for a new code.")
         return OneTimeCodeExpired("this code is no longer valid", hint="Ask for a new code.")

@@ -14,13 +14,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
 
 from kit.errors import FanxingError
-from loyalty import fulfilment
+from loyalty import fulfilment, sign_in
 from scan_api.errors import DatabaseUnavailable, PageUnknown, Refusal, RequestInvalid, as_json, status_of
 from scan_api.middleware import Middleware
 from scan_api.routers import brand, consumer, member, operations, pages, regulator, scanner
 from scan_api.services import Services
 
 _log = structlog.get_logger()
+
+SWEEP_EVERY_S = 3_600
 
 DESCRIPTION = """One item, one code: scans, provenance, rewards and membership.
 
@@ -58,7 +60,7 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await services.trust.refresh()
         stop = asyncio.Event()
-        work: list[Coroutine[Any, Any, None]] = [services.trust.keep_fresh()]
+        work: list[Coroutine[Any, Any, None]] = [services.trust.keep_fresh(), _sweep(services)]
         async with httpx2.AsyncClient() as client:
             if services.settings.carrier_url:
                 carrier = fulfilment.HttpCarrier(
@@ -76,6 +78,17 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
                 await services.database.close()
 
     return lifespan
+
+
+async def _sweep(services: Services) -> None:
+    """Forget sessions and one-time codes that are over, for ever."""
+    while True:
+        try:
+            async with services.database.writing() as session:
+                await sign_in.sweep(session, services.clock())
+        except Exception:
+            _log.exception("sweep failed, will try again")
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+from codes import orders
 from kit import idempotency
 from kit.clock import iso
 from kit.db import Session
@@ -12,6 +13,11 @@ from loyalty import benefits, campaigns
 from loyalty.campaigns import ClaimRequest, Grant
 from scan_api import scans
 from scan_api.services import Services
+from signer import keys
+
+
+class ItemRevoked(Conflict):
+    code = "ItemRevoked"
 
 
 class ItemNotOnSale(Conflict):
@@ -36,7 +42,10 @@ async def claim(
     if answer is None:
         judgement = await services.scans.judge(session, services.trust.verifier, code_text)
         subject = scans.refuse_unless_genuine(judgement)
-        if not subject.on_sale:
+        order_number, item_number = subject.order.order_number, subject.item_number
+        if await keys.is_revoked(session, subject.order.kid, subject.order.gtin, order_number, item_number):
+            raise ItemRevoked("this item was revoked a moment ago, so it pays nothing", hint="Scan it again.")
+        if not await orders.hold_on_sale(session, subject.order_id):
             raise ItemNotOnSale(
                 "this item is not yet on sale, so it pays nothing yet", hint="Ask the shop or the brand."
             )
@@ -77,6 +86,5 @@ async def _with_coupon(
     """Add the coupon's code. It is money, so it is stored sealed, and not with the remembered answer."""
     if answer["coupon_id"] is None:
         return {**answer, "coupon_code": None}
-    held = await benefits.coupons_of(session, services.vault, member_id, now)
-    codes = [coupon.code for coupon in held if str(coupon.coupon_id) == answer["coupon_id"]]
-    return {**answer, "coupon_code": codes[0] if codes else None}
+    held = await benefits.coupon_of(session, services.vault, member_id, uuid.UUID(answer["coupon_id"]), now)
+    return {**answer, "coupon_code": held.code}

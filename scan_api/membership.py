@@ -12,8 +12,9 @@ from codes.catalogue import Brand
 from kit.clock import iso
 from kit.db import Session
 from kit.vault import Vault
-from loyalty import benefits, ledger, members
+from loyalty import benefits, fulfilment, ledger, members
 from loyalty.benefits import HeldCoupon
+from loyalty.fulfilment import DataOrder
 from loyalty.ledger import Purpose
 from loyalty.members import Card
 
@@ -40,6 +41,7 @@ class Holdings:
     megabytes_delivered: int
     cards: Sequence[HeldCard]
     coupons: Sequence[HeldCoupon]
+    data_orders: Sequence[DataOrder]
 
 
 async def holdings_of(session: Session, vault: Vault, member_id: uuid.UUID, now: datetime) -> Holdings:
@@ -53,6 +55,7 @@ async def holdings_of(session: Session, vault: Vault, member_id: uuid.UUID, now:
         megabytes_delivered=balances.get((ledger.MEGABYTES, Purpose.DELIVERED), 0),
         cards=await held_cards(session, member_id),
         coupons=await benefits.coupons_of(session, vault, member_id, now),
+        data_orders=await fulfilment.orders_of(session, member_id),
     )
 
 
@@ -92,6 +95,15 @@ def as_json(holdings: Holdings, language: str) -> dict[str, Any]:
                 "expires_at": iso(coupon.expires_at),
             }
             for coupon in holdings.coupons
+        ],
+        "data_orders": [
+            {
+                "order_id": str(order.order_id),
+                "megabytes": order.megabytes,
+                "state": order.state,
+                "created_at": iso(order.created_at),
+            }
+            for order in holdings.data_orders
         ],
     }
 

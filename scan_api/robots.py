@@ -7,7 +7,7 @@ from collections.abc import Mapping
 # named "bot". WeChat's in-app browser (MicroMessenger) is a person; its preview fetcher calls itself a spider. So is
 # who scans with a phone of the make Cubot.
 _ROBOT = re.compile(
-    r"(?<!cu)bot\b|crawl|spider|preview|facebookexternalhit|whatsapp/|slurp|embedly|vkshare|"
+    r"(?<!cu)bot\b|crawl|spider|preview|facebookexternalhit|whatsapp/|slurp|embedly|vkshare|iframely|-scrap/|externalfetcher|mastodon/|googleother|google-|-google|\+/web/snippet|"
     r"headlesschrome.*lighthouse|monitor|pingdom|uptime",
     re.IGNORECASE,
 )

@@ -74,6 +74,15 @@ class Subject:
     serial: str
 
     @property
+    def order_id(self) -> int:
+        assert self.order.order_id is not None
+        return self.order.order_id
+
+    @property
+    def item_number(self) -> int:
+        return int(self.serial[ORDER_DIGITS:])
+
+    @property
     def on_sale(self) -> bool:
         return self.order.state == OrderState.ACTIVE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kit.db import Session
 from kit.errors import Conflict
-from signer.custody import Custody
+from signer.custody import Custody, PrivateKeyMissing
 from signer.custody.file import FileCustody
 from signer.keys import (
     ORDER_NUMBER_MAX,
@@ -34,9 +34,12 @@ class SigningService:
     def __init__(self, custody: Custody) -> None:
         self._custody = custody
 
-    def create_root(self) -> bytes:
-        """Make the root key that signs trust bundles, once in a trust domain. Returns its 32-byte public key."""
-        return self._custody.create(_ROOT_NAME)
+    def root(self) -> bytes:
+        """The 32-byte public key of the root, which signs trust bundles; the key is made when there is none yet."""
+        try:
+            return self._custody.open(_ROOT_NAME)
+        except PrivateKeyMissing:
+            return self._custody.create(_ROOT_NAME)
 
     def sign_as_root(self, message: bytes) -> bytes:
         """A 64-byte Ed25519 signature (RFC 8032) by the root key."""

@@ -140,7 +140,7 @@ async def install(home: Path, database_url: str) -> Installation:
     write_secret(home / "signer.passphrase", PASSPHRASE.encode())
     write_secret(home / "vault.key", vaults.new_key().hex().encode())
     signer = signer_of(home)
-    (home / "root.pub").write_bytes(format_root(signer.create_root()))
+    (home / "root.pub").write_bytes(format_root(signer.root()))
     database = Database(database_url)
     try:
         await migrations.upgrade(database)

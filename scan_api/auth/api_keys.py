@@ -91,8 +91,10 @@ async def create(
     gtin_prefixes: tuple[str, ...] = (),
 ) -> tuple[ApiKey, str]:
     """A new key and its text, which is never shown again. Raises ApiKeyInvalid."""
-    if not 1 <= len(label.strip()) <= LABEL_CHARACTERS_MAX:
-        raise ApiKeyInvalid(f"a label is 1 to {LABEL_CHARACTERS_MAX} characters: who holds the key, and where")
+    if not 1 <= len(label.strip()) <= LABEL_CHARACTERS_MAX or not label.isprintable():
+        raise ApiKeyInvalid(
+            f"a label is 1 to {LABEL_CHARACTERS_MAX} printable characters: who holds the key, and where"
+        )
     if role != Role.REGULATOR and brand_id is None:
         raise ApiKeyInvalid(f"a key for the role {role} needs a brand")
     if not all(prefix.isascii() and prefix.isdigit() and len(prefix) <= 13 for prefix in gtin_prefixes):

@@ -2,7 +2,7 @@
 
 import typer
 
-from scan_api.commands import campaigns, catalogue, demo, orders, setup, trust
+from scan_api.commands import campaigns, catalogue, demo, members, orders, setup, trust
 
 app = typer.Typer(
     help="Fanxing 繁星: one item, one code. FANXING_* environment variables configure it, see README.md.",
@@ -21,6 +21,7 @@ app.add_typer(catalogue.product, name="product")
 app.add_typer(catalogue.api_key, name="api-key")
 app.add_typer(orders.order, name="order")
 app.add_typer(campaigns.campaign, name="campaign")
+app.add_typer(members.member, name="member")
 app.add_typer(campaigns.ledger_app, name="ledger")
 
 

@@ -30,7 +30,7 @@ from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
-from signer.keys import SigningKey
+from signer.keys import ORDER_NUMBER_MAX, SigningKey
 
 
 class _Rate(ProgressColumn):
@@ -44,7 +44,7 @@ class _Rate(ProgressColumn):
 order = typer.Typer(help="Orders of codes.", no_args_is_help=True)
 
 Gtin = Annotated[str, typer.Option(help="The product's GTIN.")]
-Number = Annotated[int, typer.Option("--order", help="The order's number.")]
+Number = Annotated[int, typer.Option("--order", min=1, max=ORDER_NUMBER_MAX, help="The order's number.")]
 Exports = Annotated[list[ExportKind] | None, typer.Option("--export", help="A form to write; may be given again.")]
 Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the exports; default: in the data folder.")]
 
@@ -71,23 +71,27 @@ def create(
 ) -> None:
     """Order codes for a product, and write them in the forms that a printer takes."""
 
+    kinds = list(dict.fromkeys(export or []))
+
     async def work() -> dict[str, Any]:
-        async with terminal.workshop() as shop:
+        async with terminal.workshop(signs=not dry_run) as shop:
             url = base_url or shop.settings.base_url
             if dry_run:
                 async with shop.database.reading() as session:
                     plan = await orders.plan(session, gtin, quantity, face, url)
-                return _forecast(plan, export or [])
+                return _forecast(plan, kinds)
             now = system_clock()
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be must not cost an order number
             async with shop.database.writing() as session:
                 plan = await orders.plan(session, gtin, quantity, face, url)
                 key = await session.get_one(SigningKey, plan.kid)
-                shop.signer.open_key(key)  # a wrong passphrase must not cost an order number
+                shop.signer.open_key(key)
                 scheme = await scheme_of(session, shop.vault, plan.brand.issuer_id)
                 placed = await orders.place(session, plan, now)
                 happening = Happening(Step.COMMISSIONED, now, None, None)
                 await events.record_for_order(session, placed, happening, now)
-            return _export(shop, placed, key, scheme, export or [], folder, quiet=as_json)
+            return _export(shop, placed, key, scheme, kinds, folder, quiet=as_json)
 
     terminal.run(work, as_json=as_json, show=_show)
 
@@ -99,14 +103,15 @@ def export_again(
     """Write an order's codes again: the same order gives the same codes."""
 
     async def work() -> dict[str, Any]:
-        async with terminal.workshop() as shop:
+        async with terminal.workshop(signs=True) as shop:
             async with shop.database.reading() as session:
                 placed = await orders.order_numbered(session, gtin14(gtin), number)
                 product = await product_with(session, placed.gtin)
                 brand = await session.get_one(Brand, product.brand_id)
                 key = await session.get_one(SigningKey, placed.kid)
                 scheme = await scheme_of(session, shop.vault, brand.issuer_id)
-            return _export(shop, placed, key, scheme, export or [ExportKind.CSV], folder, quiet=as_json)
+            kinds = list(dict.fromkeys(export or [ExportKind.CSV]))
+            return _export(shop, placed, key, scheme, kinds, folder, quiet=as_json)
 
     terminal.run(work, as_json=as_json, show=_show)
 
@@ -232,8 +237,7 @@ def _forecast(plan: OrderPlan, kinds: Sequence[ExportKind]) -> dict[str, Any]:
 
 def _show(result: dict[str, Any]) -> None:
     for name, value in result.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        out.print(f"{name.replace('_', ' ')}: {shown}", soft_wrap=True)
+        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
     if result.get("dry_run"):
         out.print("Nothing was changed.")
     elif result["state"] == "dormant":

@@ -1,15 +1,18 @@
 """Setting an installation up, and serving it."""
 
+import asyncio
 import secrets
 from pathlib import Path
 from typing import Any
 
 import typer
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from kit import logging
 from kit import settings as environment
+from kit.db import Database
 from kit.errors import FanxingError
 from kit.files import replacing, write_secret
 from kit.settings import Settings
@@ -19,8 +22,13 @@ from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.services import build
+from signer import publication
 
 _PASSPHRASE_BYTES = 24
+HEADER_BYTES_MAX = 32 * 1024
+"""Request line and headers together."""
+CONNECTIONS_MAX = 1_000
+"""Open at a time in one process; one more is answered 503."""
 
 
 def init(
@@ -48,8 +56,9 @@ async def prepare(shop: Workshop, *, make_passphrase: bool) -> list[str]:
         _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
     _secret(settings.vault_key_path, new_key().hex(), made)
     if not settings.root_public_path.exists():
+        root = shop.signer.root()
         with replacing(settings.root_public_path) as file:
-            file.write(format_root(shop.signer.create_root()))
+            file.write(format_root(root))
         made.append(str(settings.root_public_path))
     await migrations.upgrade(shop.database)
     return made
@@ -79,16 +88,32 @@ def serve() -> None:
         settings = environment.load()
         logging.configure(settings.log_level)
         services = build(settings)
+        asyncio.run(_check_database(settings))
     except FanxingError as error:
         terminal.refuse(error, as_json=False)
-        return
+    except SQLAlchemyError as error:
+        terminal.refuse(terminal.database_refused(error), as_json=False)
     uvicorn.run(
         create_app(services),
         host=settings.host,
         port=settings.port,
+        # The faster parser takes headers without end, and one stranger could stall everybody.
+        http="h11",
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        limit_concurrency=CONNECTIONS_MAX,
         # Its access log would hold the paths of inner codes; the application writes its own, without them.
         access_log=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+async def _check_database(settings: Settings) -> None:
+    """A database that is away or has no tables is told of here, in one line; later it would be a traceback."""
+    database = Database(settings.database)
+    try:
+        async with database.reading() as session:
+            await publication.newer_than(session, 0)
+    finally:
+        await database.close()

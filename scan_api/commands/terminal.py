@@ -34,6 +34,14 @@ class DatabaseRefused(Unavailable):
     code = "DatabaseRefused"
 
 
+class FileRefused(Unavailable):
+    code = "FileRefused"
+
+
+class ArgumentInvalid(Invalid):
+    code = "ArgumentInvalid"
+
+
 class PassphraseMismatch(Invalid):
     code = "PassphraseMismatch"
 
@@ -64,6 +72,10 @@ class Workshop:
     def signer(self) -> SigningService:
         return service.with_file_custody(self.settings.keys_folder, lambda: self._passphrase)
 
+    def unlock(self) -> None:
+        """Ask for the passphrase. Raises ConfigurationError, also when there is nothing yet that it could open."""
+        _ = self.root_public, self._passphrase
+
     @cached_property
     def _passphrase(self) -> str:
         """Asked for once, however many keys a command opens."""
@@ -87,14 +99,16 @@ class Workshop:
 
 
 @asynccontextmanager
-async def workshop() -> AsyncIterator[Workshop]:
-    """Settings read, database open."""
+async def workshop(*, signs: bool = False) -> AsyncIterator[Workshop]:
+    """Settings read, database open. `signs`: the passphrase is asked for now, since nobody waits in a transaction."""
     settings = environment.load()
-    database = Database(settings.database)
+    shop = Workshop(settings, Database(settings.database))
+    if signs:
+        shop.unlock()
     try:
-        yield Workshop(settings, database)
+        yield shop
     finally:
-        await database.close()
+        await shop.database.close()
 
 
 def passphrase(settings: Settings) -> str:
@@ -123,15 +137,22 @@ def run(work: Callable[[], Awaitable[Any]], *, as_json: bool, show: Callable[[An
     except FanxingError as error:
         refuse(error, as_json=as_json)
     except SQLAlchemyError as error:
-        # The driver's message names tables and addresses, which are the operator's own; parameters stay out of it.
-        message = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        refuse(
-            DatabaseRefused(message, hint="Is FANXING_DATABASE_URL right, and was `fanxing init` run?"), as_json=as_json
-        )
+        refuse(database_refused(error), as_json=as_json)
+    except OSError as error:
+        refuse(FileRefused(f"{error.filename}: {error.strerror}"), as_json=as_json)
+    except (OverflowError, UnicodeError):
+        refuse(ArgumentInvalid("an argument is a number too large, or text that is not UTF-8"), as_json=as_json)
     if as_json:
         print_json(result)
     else:
         show(result)
+
+
+def database_refused(error: SQLAlchemyError) -> DatabaseRefused:
+    """What to tell of a database that is away, or that has no tables."""
+    # The driver's message names tables and addresses, which are the operator's own; parameters stay out of it.
+    message = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+    return DatabaseRefused(message, hint="Is FANXING_DATABASE_URL right, and was `fanxing init` run?")
 
 
 async def _awaited(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -159,7 +180,16 @@ def table(rows: Sequence[dict[str, Any]], empty: str) -> None:
     if not rows:
         out.print(empty)
         return
-    shown = Table(*(key.replace("_", " ") for key in rows[0]), box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False)
+    for key in rows[0]:
+        shown.add_column(key.replace("_", " "), overflow="fold")  # a GTIN that is cut short is no GTIN
     for row in rows:
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+        shown.add_row(*map(cell, row.values()))
     out.print(shown)
+
+
+def cell(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -40,7 +40,7 @@ def create_issuer(
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             made = await keys.create_issuer(session, name, gtin_prefix, now)
             assert made.issuer_id is not None
             create_serial_key(session, shop.vault, made.issuer_id)
@@ -105,7 +105,7 @@ def create_key(
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
             made = await shop.signer.create_key(session, owner, now, order_min=order_min, order_max=order_max)
             return {"issuer": owner.name, "kid": made.kid, **_about(await shop.publish(session, now))}
@@ -119,7 +119,7 @@ def rotate_key(name: Name, as_json: Json = False) -> None:
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
             old, new = await shop.signer.rotate_key(session, owner, now)
             return {
@@ -134,7 +134,7 @@ def rotate_key(name: Name, as_json: Json = False) -> None:
 
 @key.command("revoke")
 def revoke_key(
-    kid: Annotated[int, typer.Argument(help="The key's number.")],
+    kid: Annotated[int, typer.Argument(min=0, max=keys.KID_MAX, help="The key's number.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it: EVERY code that this key signed is refused.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -142,7 +142,7 @@ def revoke_key(
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             found = await keys.key_numbered(session, kid)
             if not yes:
                 return {"kid": found.kid, "state": found.state, "dry_run": True}
@@ -155,7 +155,9 @@ def revoke_key(
 def revoke(
     gtin: Annotated[str, typer.Option(help="The GTIN.")],
     serial: Annotated[str | None, typer.Option(help="One item: its 14-digit serial.")] = None,
-    order: Annotated[int | None, typer.Option(help="A whole order: its number.")] = None,
+    order: Annotated[
+        int | None, typer.Option(min=1, max=keys.ORDER_NUMBER_MAX, help="A whole order: its number.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept for the record.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -163,7 +165,7 @@ def revoke(
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             if (serial is None) == (order is None):
                 raise RevokeWhat("say either --serial or --order", hint="An item or an order, not both.")
             if serial is not None:
@@ -178,13 +180,15 @@ def revoke(
 @bundle.command("publish")
 def publish_bundle(
     file: Annotated[Path | None, typer.Option("--out", help="Also write the bundle to this file.")] = None,
-    days: Annotated[int, typer.Option(help="Days until it expires.")] = publication.LIFETIME_DEFAULT.days,
+    days: Annotated[
+        int, typer.Option(min=1, max=publication.LIFETIME_MAX.days, help="Days until it expires.")
+    ] = publication.LIFETIME_DEFAULT.days,
     as_json: Json = False,
 ) -> None:
     """Sign the present keys and revocations as the next trust bundle. Do it well before the last one expires."""
 
     async def work() -> dict[str, Any]:
-        async with terminal.workshop() as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             published = await publication.publish(
                 session,
                 shop.signer,
@@ -237,7 +241,7 @@ def _written(published: TrustBundle, file: Path | None) -> dict[str, Any]:
 def _show_published(result: dict[str, Any]) -> None:
     for name, value in result.items():
         if value is not None:
-            out.print(f"{name.replace('_', ' ')}: {value}")
+            out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
     if result.get("dry_run"):
         out.print("Nothing was changed. Say --yes to do it.")
     elif not result.get("file"):

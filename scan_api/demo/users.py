@@ -186,8 +186,8 @@ def the_regulator_asks(world: World, serial: str) -> None:
     events = body["epcis"]["epcisBody"]["eventList"]
     world.story.expect(
         "the regulator reads the item's history in EPCIS 2.0",
-        [200, ["commissioning", "commissioning", "shipping", "receiving", "inspecting"]],
-        [answer.status_code, [event["bizStep"] for event in events][:5]],
+        [200, ["commissioned", "activated", "shipped", "received", "scanned"]],
+        [answer.status_code, [event["fanxing:step"] for event in events][:5]],
     )
     world.story.expect(
         "claims stand in it, without the person", True, any(e["fanxing:step"] == "claimed" for e in events)

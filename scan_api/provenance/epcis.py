@@ -11,22 +11,23 @@ from typing import Any
 from kit.clock import iso
 from scan_api.provenance.events import Event, Step
 
+_NAMESPACE = "https://fanxing.example/ns/epcis/"
 CONTEXT = [
     "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld",
-    {"fanxing": "https://fanxing.example/ns/epcis/"},
+    {"fanxing": _NAMESPACE},
 ]
 SCHEMA_VERSION = "2.0"
 
-# Action (EPCIS 2.0, 7.3.2), business step (CBV 2.0, 7.1) and disposition (CBV 2.0, 7.2) of each step. A claim has no
-# business step in the CBV; private ones are URIs (CBV 2.0, 5.1).
+# Action (EPCIS 2.0, 7.3.2), business step (CBV 2.0, 7.1) and disposition (CBV 2.0, 7.2) of each step. Putting on
+# sale and claiming have no business step in the CBV; private ones are URIs (CBV 2.0, 5.1).
 _TERMS: dict[Step, dict[str, str]] = {
     Step.COMMISSIONED: {"action": "ADD", "bizStep": "commissioning", "disposition": "encoded"},
-    Step.ACTIVATED: {"action": "OBSERVE", "bizStep": "commissioning", "disposition": "active"},
+    Step.ACTIVATED: {"action": "OBSERVE", "bizStep": f"{_NAMESPACE}activating", "disposition": "active"},
     Step.SHIPPED: {"action": "OBSERVE", "bizStep": "shipping", "disposition": "in_transit"},
     Step.RECEIVED: {"action": "OBSERVE", "bizStep": "receiving", "disposition": "in_progress"},
     Step.RECALLED: {"action": "OBSERVE", "bizStep": "holding", "disposition": "recalled"},
     Step.SCANNED: {"action": "OBSERVE", "bizStep": "inspecting"},
-    Step.CLAIMED: {"action": "OBSERVE", "bizStep": "https://fanxing.example/ns/epcis/claiming"},
+    Step.CLAIMED: {"action": "OBSERVE", "bizStep": f"{_NAMESPACE}claiming"},
 }
 
 

@@ -1,10 +1,9 @@
 """For whoever runs the server: is it alive, is it ready, what does it count."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kit.errors import FanxingError, Forbidden
@@ -14,23 +13,28 @@ from scan_api.services import Serve
 router = APIRouter(tags=["operations"])
 
 
+# A proxy on this machine makes every caller look local; most say in one of these headers whom they speak for.
+_PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
 class MetricsLocalOnly(Forbidden):
     code = "MetricsLocalOnly"
 
 
 @router.get("/healthz")
+@router.head("/healthz", include_in_schema=False)
 async def alive() -> dict[str, str]:
     """The process answers. It says nothing of the database: a restart would not mend that."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
+@router.head("/readyz", include_in_schema=False)
 async def ready(services: Serve) -> JSONResponse:
     """Whether this server can judge and record scans: database, trust bundle. 503 when it can't."""
     checks: dict[str, Any] = {}
     try:
-        async with services.database.reading() as session:
-            await session.execute(text("SELECT 1"))
+        await services.database.ping()
         checks["database"] = "ok"
     except (SQLAlchemyError, OSError):
         checks["database"] = "not reachable"
@@ -45,11 +49,9 @@ async def ready(services: Serve) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(
-    request: Request, services: Serve, forwarded: Annotated[str | None, Header(alias="x-forwarded-for")] = None
-) -> Response:
+async def metrics(request: Request, services: Serve) -> Response:
     """Prometheus metrics, for callers on this machine. Scan volumes are a brand's business, not the public's."""
     local = request.client is not None and request.client.host in {"127.0.0.1", "::1"}
-    if not local or forwarded is not None:
+    if not local or any(name in request.headers for name in _PROXY_HEADERS):
         raise MetricsLocalOnly("metrics are for callers on this machine", hint="Scrape 127.0.0.1, past any proxy.")
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from kit.db import Session
 from kit.errors import FanxingError, Forbidden
 from loyalty import campaigns, ledger, sign_in
+from loyalty import members as loyalty_members
 from loyalty.benefits import CouponState
 from loyalty.campaigns import AlreadyClaimed, CampaignNotOpen, OfferState
 from loyalty.members import PHONE_CHARACTERS_MAX, PhoneInvalid
@@ -120,11 +121,17 @@ def _own_form(request: Request) -> None:
 async def member_view(
     session: Session, member_id: uuid.UUID | None, view: ItemView, language: views.Language
 ) -> views.MemberView | None:
-    """The visitor's points, and his card of the item's brand, for the item's page."""
-    if member_id is None or view.judgement.subject is None:
+    """The visitor's points, and his card of the item's brand, for the item's page.
+
+    A member of another group is a stranger here: the page asks him to sign in, as it asks everybody.
+    """
+    subject = view.judgement.subject
+    if member_id is None or subject is None:
+        return None
+    if (await loyalty_members.get(session, member_id)).group_id != subject.brand.group_id:
         return None
     balances = await ledger.balances(session, member_id)
-    brand_id = view.judgement.subject.brand.brand_id
+    brand_id = subject.brand.brand_id
     cards = [held for held in await membership.held_cards(session, member_id) if held.brand.brand_id == brand_id]
     return views.MemberView(
         points=balances.get((ledger.POINTS, ledger.Purpose.AVAILABLE), 0),

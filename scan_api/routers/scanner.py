@@ -13,6 +13,7 @@ MEDIA_TYPE = "application/vnd.fanxing.trust-bundle+cbor"
 
 
 @router.get("/trust-bundle", response_class=Response)
+@router.head("/trust-bundle", include_in_schema=False)
 async def trust_bundle(services: Serve, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """The newest trust bundle (docs/trust-bundle.md). Public: its signature, not its secrecy, makes it good."""
     services.trust.verifier  # noqa: B018 - raises TrustBundleMissing

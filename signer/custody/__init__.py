@@ -12,6 +12,12 @@ class CustodyError(Unavailable):
     code = "CustodyError"
 
 
+class PrivateKeyMissing(CustodyError):
+    """There is no private key of that name."""
+
+    code = "PrivateKeyMissing"
+
+
 class Custody(Protocol):
     """Keeps Ed25519 private keys (RFC 8032) under names that it is given."""
 
@@ -19,8 +25,11 @@ class Custody(Protocol):
         """Make a key pair and keep it. Returns the 32-byte public key. Raises CustodyError when the name is taken."""
         ...
 
-    def open(self, name: str) -> None:
-        """Make the key ready, so that signing will not fail for want of a passphrase. Raises CustodyError."""
+    def open(self, name: str) -> bytes:
+        """Make the key ready, so that signing will not fail for want of a passphrase. Returns the 32-byte public key.
+
+        Raises PrivateKeyMissing when there is none of that name, and CustodyError when it cannot be used.
+        """
         ...
 
     def sign_many(self, name: str, messages: Sequence[bytes]) -> list[bytes]:

@@ -16,7 +16,7 @@ from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from kit.files import write_secret
 from kit.vault import KEY_BYTES, VaultSealBroken, seal, unseal
-from signer.custody import CustodyError
+from signer.custody import CustodyError, PrivateKeyMissing
 
 _FORMAT = "fanxing-key-1"
 # RFC 9106, 4: the second recommended option (64 MiB, 3 passes, 4 lanes).
@@ -25,6 +25,7 @@ _MEMORY_KIB = 64 * 1024
 _LANES = 4
 _SALT_BYTES = 16
 _SIGNATURE_BYTES = 64
+_SEED_BYTES = 32
 # A damaged file must not keep us deriving for hours, or ask for more memory than there is.
 _PASSES_MAX = 100
 _MEMORY_KIB_MAX = 2 * 1024 * 1024
@@ -70,13 +71,16 @@ class FileCustody:
         key = self._opened[name]
         return [crypto_sign(message, key)[:_SIGNATURE_BYTES] for message in messages]
 
-    def open(self, name: str) -> None:
-        if name in self._opened:
-            return
+    def open(self, name: str) -> bytes:
+        if name not in self._opened:
+            self._opened[name] = self._unsealed(name)
+        return self._opened[name][_SEED_BYTES:]  # libsodium keeps seed and public key together
+
+    def _unsealed(self, name: str) -> bytes:
         try:
             content = self._path(name).read_bytes()
         except FileNotFoundError:
-            raise CustodyError(f"no private key named {name} in {self._folder}") from None
+            raise PrivateKeyMissing(f"no private key named {name} in {self._folder}") from None
         except OSError as error:
             raise CustodyError(f"the key file of {name} cannot be read: {error.strerror}") from None
         passphrase = self._passphrase()
@@ -96,7 +100,7 @@ class FileCustody:
         derived_public, key = crypto_sign_seed_keypair(seed)
         if derived_public != public:
             raise CustodyError(f"the key file of {name} is damaged: its public key is another key's")
-        self._opened[name] = key
+        return key
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -40,7 +40,7 @@ async def whole_flow(database: Database, keys_folder: Path, exports_folder: Path
     """A domain's life, from its root to a recall; the market, and every secret that it has."""
     market = await open_market(database, keys_folder)
     assert market.issuer.issuer_id is not None
-    root_public = market.service.create_root()
+    root_public = market.service.root()
     async with database.writing() as session:
         plan = await orders.plan(session, GTIN, 50, (Profile.OUTER, Profile.INNER), BASE_URL)
         order = await orders.place(session, plan, NOW)

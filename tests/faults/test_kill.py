@@ -46,9 +46,11 @@ class Crowd:
     async def claim_all(self, kill_after: list[int]) -> None:
         """Send every request till it is answered; kill and restart the server each time that so many were."""
         numbers = iter(range(len(self.requests)))
-        killer = asyncio.create_task(self._kill(kill_after))
-        await asyncio.gather(*(self._work(numbers) for _ in range(WORKERS)))
-        await killer
+        # A group, because nobody would ever be answered after a restart that failed.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._kill(kill_after))
+            for _ in range(WORKERS):
+                group.create_task(self._work(numbers))
 
     async def _work(self, numbers: Any) -> None:
         async with httpx2.AsyncClient(base_url=self.stand.server.url, trust_env=False, verify=False) as client:

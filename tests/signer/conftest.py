@@ -56,7 +56,7 @@ class TrustDomain:
 @pytest.fixture
 def domain(tmp_path: Path, cheap_derivation: None) -> TrustDomain:
     made = service.with_file_custody(tmp_path / "keys", lambda: PASSPHRASE)
-    return TrustDomain(tmp_path / "keys", made, made.create_root())
+    return TrustDomain(tmp_path / "keys", made, made.root())
 
 
 @pytest.fixture

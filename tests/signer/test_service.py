@@ -16,7 +16,7 @@ from tests.signer.conftest import NOW, TrustDomain
 
 def test_a_trust_domain_has_one_root(domain: TrustDomain) -> None:
     with pytest.raises(CustodyError, match="exists already"):
-        domain.service.create_root()
+        domain.service.root()
     Ed25519PublicKey.from_public_bytes(domain.root_public).verify(domain.service.sign_as_root(b"x"), b"x")
 
 
