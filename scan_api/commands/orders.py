@@ -30,7 +30,7 @@ from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
-from signer.keys import ORDER_NUMBER_MAX, SigningKey
+from signer.keys import SigningKey
 
 
 class _Rate(ProgressColumn):
@@ -44,7 +44,7 @@ class _Rate(ProgressColumn):
 order = typer.Typer(help="Orders of codes.", no_args_is_help=True)
 
 Gtin = Annotated[str, typer.Option(help="The product's GTIN.")]
-Number = Annotated[int, typer.Option("--order", min=1, max=ORDER_NUMBER_MAX, help="The order's number.")]
+Number = Annotated[int, typer.Option("--order", help="The order's number.")]
 Exports = Annotated[list[ExportKind] | None, typer.Option("--export", help="A form to write; may be given again.")]
 Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the exports; default: in the data folder.")]
 

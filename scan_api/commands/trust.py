@@ -134,7 +134,7 @@ def rotate_key(name: Name, as_json: Json = False) -> None:
 
 @key.command("revoke")
 def revoke_key(
-    kid: Annotated[int, typer.Argument(min=0, max=keys.KID_MAX, help="The key's number.")],
+    kid: Annotated[int, typer.Argument(help="The key's number.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it: EVERY code that this key signed is refused.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -155,9 +155,7 @@ def revoke_key(
 def revoke(
     gtin: Annotated[str, typer.Option(help="The GTIN.")],
     serial: Annotated[str | None, typer.Option(help="One item: its 14-digit serial.")] = None,
-    order: Annotated[
-        int | None, typer.Option(min=1, max=keys.ORDER_NUMBER_MAX, help="A whole order: its number.")
-    ] = None,
+    order: Annotated[int | None, typer.Option(help="A whole order: its number.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept for the record.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -180,9 +178,7 @@ def revoke(
 @bundle.command("publish")
 def publish_bundle(
     file: Annotated[Path | None, typer.Option("--out", help="Also write the bundle to this file.")] = None,
-    days: Annotated[
-        int, typer.Option(min=1, max=publication.LIFETIME_MAX.days, help="Days until it expires.")
-    ] = publication.LIFETIME_DEFAULT.days,
+    days: Annotated[int, typer.Option(help="Days until it expires.")] = publication.LIFETIME_DEFAULT.days,
     as_json: Json = False,
 ) -> None:
     """Sign the present keys and revocations as the next trust bundle. Do it well before the last one expires."""
