@@ -26,7 +26,7 @@ from signer import publication
 
 _PASSPHRASE_BYTES = 24
 HEADER_BYTES_MAX = 32 * 1024
-"""Request line and headers together."""
+"""Request line and headers together; what one read from the socket brings beyond it (64 KiB) is still taken."""
 CONNECTIONS_MAX = 1_000
 """Open at a time in one process; one more is answered 503."""
 

@@ -50,6 +50,11 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FANXING_BASE_URL", "https://user:hunter2@example.cn"),
         ("FANXING_CODE_SENDER", "hunter2"),
         ("FANXING_LOG_LEVEL", "hunter2"),
+        ("FANXING_DATABASE_URL", "postgresql://u:hunter2@db:notaport/x"),
+        ("FANXING_CARRIER_URL", "hunter2"),
+        ("FANXING_CARRIER_URL", "https://carrier.example/?token=hunter2"),
+        ("FANXING_TRUST_DOMAIN", ""),
+        ("FANXING_TRUST_DOMAIN", "hunter2" * 15),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_not_repeated(

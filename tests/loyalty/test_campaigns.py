@@ -390,3 +390,13 @@ async def test_an_unknown_campaign_is_an_error(database: Database) -> None:
             await campaigns.get(session, uuid.uuid4())
         with pytest.raises(CampaignUnknown):
             await campaigns.set_status(session, uuid.uuid4(), CampaignStatus.PAUSED)
+
+
+async def test_campaigns_to_come_do_not_hide_the_one_that_runs(database: Database, make_campaign: MakeCampaign) -> None:
+    day = timedelta(days=1)
+    runs = await make_campaign(ends_at=NOW + day)
+    for number in range(campaigns.OFFERS_MAX):
+        await make_campaign(starts_at=NOW + 2 * day, ends_at=NOW + (3 + number) * day)
+    offers = await offers_of(database, None)
+    assert len(offers) == campaigns.OFFERS_MAX
+    assert offers[runs.campaign_id].state is OfferState.OPEN

@@ -111,6 +111,15 @@ def test_setting_up_makes_what_is_missing_and_nothing_twice(bare: Terminal) -> N
 
 
 @ON_SQLITE
+def test_a_lost_root_file_is_made_again_from_the_key(bare: Terminal) -> None:
+    bare.ask("init --make-passphrase")
+    before = (bare.home / "root.pub").read_bytes()
+    (bare.home / "root.pub").unlink()
+    assert bare.ask("init")["made"] == [str(bare.home / "root.pub")]
+    assert (bare.home / "root.pub").read_bytes() == before
+
+
+@ON_SQLITE
 def test_every_list_shows_what_was_registered(shop: Terminal) -> None:
     assert [row["issuer"] for row in shop.ask("issuer list")] == ["Example Ice"]
     assert [(row["kid"], row["state"]) for row in shop.ask("key list")] == [(1, "active")]
@@ -225,8 +234,6 @@ REFUSED = {
     "key revoke 99 --yes": "SigningKeyUnknown",
     f"revoke --gtin {GTIN}": "RevokeWhat",
     f"revoke --gtin {GTIN} --serial 1 --reason x": "RevocationInvalid",
-    "bundle publish --days 0": "BundleLifetimeInvalid",
-    "bundle publish --days 400": "BundleLifetimeInvalid",
     "api-key create --role shop --label x": "ApiKeyInvalid",
     "api-key revoke 0000": "ApiKeyUnknown",
     CAMPAIGN.replace("--budget 100", "--budget 95"): "CampaignInvalid",

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlmodel import select
 
 from offline_sdk.bundle import Bundle, read_root
+from scan_api.commands.setup import HEADER_BYTES_MAX
 from scan_api.scans import Item, Scan
 from signer.publication import TrustBundle
 from tests.stand import GTIN, SignedIn, Stand, publish, wait_until
@@ -198,3 +199,22 @@ class TestDescription:
     def test_no_page_runs_scripts_of_another_site(self, stand: Stand) -> None:
         for path in ("/docs", "/redoc"):
             assert stand.scan(path, accept="text/html").status_code == 404
+
+
+def test_endless_headers_are_cut_off(stand: Stand) -> None:
+    fits = stand.http.get("/healthz", headers={"x-padding": "x" * (HEADER_BYTES_MAX - 2_000)})
+    assert fits.status_code == 200
+    # What comes in one read from the socket is taken as it is, so the limit shows well above itself.
+    too_long = stand.http.get("/healthz", headers={"x-padding": "x" * (10 * HEADER_BYTES_MAX)})
+    assert too_long.status_code == 400
+    assert stand.http.get("/healthz").status_code == 200
+
+
+def test_load_balancers_may_ask_with_head(stand: Stand) -> None:
+    assert [stand.http.head(path).status_code for path in ("/healthz", "/readyz", "/v1/trust-bundle")] == [200] * 3
+
+
+@pytest.mark.parametrize("header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"])
+def test_metrics_are_not_for_those_behind_a_proxy(stand: Stand, header: str) -> None:
+    answer = stand.http.get("/metrics", headers={header: "203.0.113.9"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "MetricsLocalOnly")

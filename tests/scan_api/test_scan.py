@@ -45,6 +45,13 @@ ROBOTS = {
     "Google": "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
     "Baidu": "Mozilla/5.0 (compatible; Baiduspider/2.0; +http://www.baidu.com/search/spider.html)",
     "Pinterest": "Pinterest/0.2 (+https://www.pinterest.com/bot.html)",
+    "Meta's fetcher": "meta-externalfetcher/1.1",
+    "KakaoTalk's preview": "facebookexternalhit/1.1; kakaotalk-scrap/1.0",
+    "Iframely": "Iframely/1.3.1 (+https://iframely.com/docs/about)",
+    "Google's snippets": "Mozilla/5.0 (X11; Linux x86_64) (developers.google.com/+/web/snippet/)",
+    "Google's inspection": "Mozilla/5.0 (compatible; Google-InspectionTool/1.0;)",
+    "Google's advertising": "Mediapartners-Google",
+    "Mastodon": "Mastodon/4.2.0 (http.rb/5.1.1; +https://mastodon.social/)",
     "DingTalk's preview": "DingTalkBot-LinkService/1.0 (+https://open-doc.dingtalk.com)",
 }
 SECURITY_HEADERS = {
