@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -76,10 +77,13 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres") / "data")
-    yield server
-    server.stop()
+def postgres_server() -> Iterator[PostgresServer]:
+    # In a folder of its own: as root the server runs as another user, and a second pytest run closes the shared one.
+    with tempfile.TemporaryDirectory(prefix="fanxing-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        server = PostgresServer(Path(folder) / "data")
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
