@@ -94,7 +94,7 @@ class Database:
     async def ping(self) -> None:
         """Ask the database for an answer. Raises what SQLAlchemy raises when there is none."""
         async with self.reading() as session:
-            await session.execute(text("SELECT 1"))
+            await (await session.connection()).execute(text("SELECT 1"))
 
     async def close(self) -> None:
         await self.engine.dispose()

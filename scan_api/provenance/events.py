@@ -179,7 +179,7 @@ _HISTORY = _history()
 
 async def events_of(session: Session, order_id: int, item_key: int) -> list[Event]:
     """The recorded events of one item, its order's among them, oldest first."""
-    found = await session.execute(_HISTORY, {"order": order_id, "key": item_key})
+    found = await (await session.connection()).execute(_HISTORY, {"order": order_id, "key": item_key})
     events = [
         Event(event_id, Step(step), at, recorded_at, place, by, whole_order)
         for event_id, step, at, recorded_at, place, by, whole_order in found
