@@ -35,7 +35,8 @@ async def claim(
 ) -> dict[str, Any]:
     """Grant the prize in the session's transaction and answer what was granted, or answer again as the first time.
 
-    Raises CodeRefused, ItemNotOnSale, the refusals of `loyalty.campaigns.claim` and those of `kit.idempotency.begin`.
+    Raises CodeRefused, ItemRevoked, ItemNotOnSale, the refusals of `loyalty.campaigns.claim` and those of
+    `kit.idempotency.begin`.
     """
     asked = idempotency.fingerprint("claim", {"code_text": code_text, "campaign_id": str(campaign_id)})
     answer = await idempotency.begin(session, member_id, idempotency_key, asked, now)

@@ -131,12 +131,18 @@ async def member_view(
     if (await loyalty_members.get(session, member_id)).group_id != subject.brand.group_id:
         return None
     balances = await ledger.balances(session, member_id)
-    brand_id = subject.brand.brand_id
-    cards = [held for held in await membership.held_cards(session, member_id) if held.brand.brand_id == brand_id]
     return views.MemberView(
         points=balances.get((ledger.POINTS, ledger.Purpose.AVAILABLE), 0),
-        card=_card(cards[0], language) if cards else None,
+        card=await _card_at(session, member_id, subject.product.brand_id, language),
     )
+
+
+async def _card_at(
+    session: Session, member_id: uuid.UUID, brand_id: int, language: views.Language
+) -> views.CardView | None:
+    """The member's card of one brand, if he has one."""
+    held = await membership.held_cards(session, member_id)
+    return next((_card(card, language) for card in held if card.card.brand_id == brand_id), None)
 
 
 def _card(held: membership.HeldCard, language: views.Language) -> views.CardView:
@@ -306,9 +312,6 @@ async def _claimed_view(
 ) -> views.ClaimedView:
     campaign = await campaigns.get(session, uuid.UUID(str(answer["campaign_id"])))
     balances = await ledger.balances(session, member_id)
-    cards = [
-        held for held in await membership.held_cards(session, member_id) if held.card.brand_id == campaign.brand_id
-    ]
     coupon_code = answer["coupon_code"]
     return views.ClaimedView(
         language=language,
@@ -317,7 +320,7 @@ async def _claimed_view(
         prize_amount=campaign.prize_amount,
         points=balances.get((ledger.POINTS, ledger.Purpose.AVAILABLE), 0),
         coupon_code=str(coupon_code) if coupon_code else None,
-        card=_card(cards[0], language) if cards else None,
+        card=await _card_at(session, member_id, campaign.brand_id, language),
     )
 
 
