@@ -19,4 +19,4 @@ PY
   rm requirements/.in
 }
 compile requirements/server.txt
-compile requirements/dev.txt demo dev
+compile requirements/dev.txt cluster dev
