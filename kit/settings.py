@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     @field_validator("base_url")
     @classmethod
     def _canonical_base_url(cls, value: str) -> str:
+        if value.isupper():
+            # Browsers write the origin of a page in lower case, and it is compared with this one.
+            raise ValueError("the server's base URL is lower-case; upper case is for the codes of an order")
         try:
             return check_base_url(value)
         except Malformed as error:

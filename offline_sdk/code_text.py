@@ -6,6 +6,7 @@ docs/code-text.md describes the format to the byte. A text is canonical or it is
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
@@ -47,21 +48,27 @@ _PATH: Final = re.compile(
     f"{GTIN_MARK}([0-9]{{{GTIN_DIGITS}}}){SERIAL_MARK}([0-9]{{{SERIAL_DIGITS}}})"
 )
 _SERIAL: Final = re.compile(f"[0-9]{{{SERIAL_DIGITS}}}")
-_LABEL: Final = f"[a-z0-9](?:[a-z0-9-]{{0,{LABEL_CHARS_MAX - 2}}}[a-z0-9])?"
-# The last label starts with a letter: browsers read a host whose last label is a number ("1.2.3", "a.0x7f") as an
-# IPv4 address and rewrite it (WHATWG URL, "ends in a number checker"), so such a text would not stay itself.
-_LAST_LABEL: Final = f"[a-z](?:[a-z0-9-]{{0,{LABEL_CHARS_MAX - 2}}}[a-z0-9])?"
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_BASE_URL: Final = re.compile(
-    f"https?://((?:{_LABEL}\\.)*{_LAST_LABEL}|{_OCTET}(?:\\.{_OCTET}){{3}})(?::([1-9][0-9]{{0,4}}))?"
-)
+
+
+def _base_url_form(scheme: str, letters: str) -> str:
+    label = f"[{letters}0-9](?:[{letters}0-9-]{{0,{LABEL_CHARS_MAX - 2}}}[{letters}0-9])?"
+    # The last label starts with a letter: browsers read a host whose last label is a number ("1.2.3", "a.0x7f") as an
+    # IPv4 address and rewrite it (WHATWG URL, "ends in a number checker"), so such a text would not stay itself.
+    last_label = f"[{letters}](?:[{letters}0-9-]{{0,{LABEL_CHARS_MAX - 2}}}[{letters}0-9])?"
+    return f"{scheme}://((?:{label}\\.)*{last_label}|{_OCTET}(?:\\.{_OCTET}){{3}})(?::([1-9][0-9]{{0,4}}))?"
+
+
+_BASE_URL: Final = re.compile(_base_url_form("https?", "a-z"))
+_UPPER_CASE_BASE_URL: Final = re.compile(_base_url_form("HTTPS?", "A-Z"))
 _BASE_URLS_REMEMBERED: Final = 256
+_ONE_IN_FRONT: Final = 10**SIGNATURE_DIGITS
 
 
 _GTIN_WRONG: Final = "the GTIN is not 14 digits with a right check digit; read the code again"
 _BASE_URL_WRONG: Final = (
-    "the part before the path is not http:// or https://, a lower-case host and at most a port 1 to 65535; "
-    "write it like https://id.example.cn, without a path or a slash at its end"
+    "the part before the path is not http:// or https://, a host and at most a port 1 to 65535, all lower-case or all "
+    "upper-case; write it like https://id.example.cn, without a path or a slash at its end"
 )
 
 
@@ -161,19 +168,43 @@ def encode_message(profile: int, kid: int, gtin: str, serial: str) -> bytes:
 
 
 def encode_text(base_url: str, profile: int, kid: int, signature: bytes, gtin: str, serial: str) -> str:
-    """Return the code text of a signed item.
+    """Return the code text of a signed item; it trusts its arguments as `encode_texts` does."""
+    (text,) = encode_texts(base_url, profile, kid, gtin, (serial,), (signature,))
+    return text
+
+
+def encode_messages(profile: int, kid: int, gtin: str, serials: Sequence[str]) -> list[bytes]:
+    """Return the 44 bytes that are signed for each item.
+
+    Made for the generation loop, so it trusts its arguments: pass only values that a CodeText would accept.
+    """
+    head = encode_message(profile, kid, gtin, "0" * SERIAL_DIGITS)[:-SERIAL_DIGITS]
+    return [head + serial.encode("ascii") for serial in serials]
+
+
+def encode_texts(
+    base_url: str, profile: int, kid: int, gtin: str, serials: Sequence[str], signatures: Sequence[bytes]
+) -> list[str]:
+    """Return the code text of each signed item.
 
     Made for the generation loop, so it trusts its arguments: pass a base URL that `check_base_url` returned and
     otherwise only values that a CodeText would accept.
     """
-    number = int.from_bytes(signature, "big")
-    return f"{base_url}/{profile:d}{kid:05d}{number:0155d}{GTIN_MARK}{gtin}{SERIAL_MARK}{serial}"
+    head = f"{base_url}/{profile:d}{kid:05d}"
+    tail = f"{GTIN_MARK}{gtin}{SERIAL_MARK}"
+    number = int.from_bytes
+    # A one in front keeps the leading zeros, and costs two thirds of what padding by a format does.
+    return [
+        f"{head}{str(number(signature, 'big') + _ONE_IN_FRONT)[1:]}{tail}{serial}"
+        for serial, signature in zip(serials, signatures, strict=True)
+    ]
 
 
 def check_base_url(base_url: str) -> str:
     """Return the base URL unchanged, or raise Malformed unless it is `http://` or `https://`, a host, maybe a port.
 
-    The host is lower-case labels of ASCII letters, digits and inner hyphens (the last one starting with a letter), or a
+    Scheme and host are all lower-case, or all upper-case: the upper-case profile, which makes a smaller QR symbol. The
+    host is labels of ASCII letters, digits and inner hyphens (the last one starting with a letter), or a
     dotted-decimal IPv4 address; the port is 1..65535 without leading zeros; there is no path, not even "/".
     Source: a subset of RFC 3986, 3.2, with the label rules of RFC 1123, 2.1.
     """
@@ -185,8 +216,8 @@ def check_base_url(base_url: str) -> str:
 def segments(text: str) -> tuple[str, str, str, str, str, str]:
     """Cut a code text into the six segments of its QR symbol; raises Malformed when `parse` does.
 
-    Their modes are byte, numeric, alphanumeric, numeric, alphanumeric, numeric (ISO/IEC 18004, 7.4): base URL and
-    "/", 161 digits, "/01/", 14 digits, "/21/", 14 digits.
+    Base URL and "/", 161 digits, "/01/", 14 digits, "/21/", 14 digits. Their modes are byte, numeric, alphanumeric,
+    numeric, alphanumeric, numeric (ISO/IEC 18004, 7.4); under an upper-case base URL the first is alphanumeric too.
     """
     parse(text)
     signed = len(text) - PATH_CHARS + 1
@@ -219,7 +250,7 @@ def _assemble(profile: int, kid: int, gtin: str, serial: str, signature: bytes) 
 # A scanner meets few hosts and many codes; a stranger's flood of hosts can only push entries out.
 @lru_cache(maxsize=_BASE_URLS_REMEMBERED)
 def _base_url_is_right(base_url: str) -> bool:
-    found = _BASE_URL.fullmatch(base_url)
+    found = _BASE_URL.fullmatch(base_url) or _UPPER_CASE_BASE_URL.fullmatch(base_url)
     if found is None:
         return False
     host, port = found.groups()

@@ -47,6 +47,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FANXING_DATABASE_CONNECTIONS", "201"),
         ("FANXING_DATABASE_URL", "mysql://root:hunter2@db/x"),
         ("FANXING_BASE_URL", "ftp://hunter2.example"),
+        ("FANXING_BASE_URL", "HTTPS://HUNTER2.EXAMPLE"),
+        ("FANXING_BASE_URL", "HTTP://127.0.0.1:8000"),
         ("FANXING_BASE_URL", "https://user:hunter2@example.cn"),
         ("FANXING_CODE_SENDER", "hunter2"),
         ("FANXING_LOG_LEVEL", "hunter2"),

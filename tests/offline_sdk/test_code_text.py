@@ -125,10 +125,34 @@ def test_one_more_character_anywhere_is_malformed(extra: str, where: str) -> Non
         parse(TEXT[:at] + extra + TEXT[at:])
 
 
-def test_upper_case_is_malformed() -> None:
-    for text in (TEXT.upper(), TEXT.replace("https", "HTTPS"), TEXT.replace("example", "Example")):
+def test_mixed_case_is_malformed() -> None:
+    for text in (
+        TEXT.replace("https", "HTTPS"),
+        TEXT.replace("example", "Example"),
+        TEXT.replace(BASE[8:], "ID.EXAMPLE.CN"),
+    ):
         with pytest.raises(Malformed):
             parse(text)
+
+
+@given(codes, bases)
+def test_under_an_upper_case_base_url_the_same_code_is_written_and_read(code: CodeText, base: str) -> None:
+    text = code.text(base.upper())
+    assert text == code.text(base).upper()
+    assert parse(text) == code
+    assert "".join(segments(text)) == text
+
+
+@given(bases, st.data())
+def test_one_letter_of_another_case_makes_a_base_url_malformed(base: str, data: st.DataObject) -> None:
+    for right in (base, base.upper()):
+        letters = [at for at, character in enumerate(right) if character.isalpha()]
+        at = data.draw(st.sampled_from(letters))
+        mixed = right[:at] + right[at].swapcase() + right[at + 1 :]
+        with pytest.raises(Malformed):
+            check_base_url(mixed)
+        with pytest.raises(Malformed):
+            parse(mixed + TEXT[-PATH_CHARS:])
 
 
 @pytest.mark.parametrize("digit", ["\u0661", "\uff11", "\u00b9", "\U0001d7cf"])
@@ -201,6 +225,11 @@ def test_field_at_its_limit_is_accepted(kid: int, profile: Profile, serial: str)
         "https://xn--fiqs8s.xn--fiqs8s",
         "https://1.2.3.4.example",
         "https://3m.com",
+        "HTTPS://ID.EXAMPLE.CN",
+        "HTTP://LOCALHOST:8000",
+        "HTTPS://255.255.255.255:65535",
+        "HTTPS://XN--FIQS8S.XN--FIQS8S",
+        f"HTTPS://{'.'.join(['A' * 63] * 3)}.{'B' * 61}:65535",
         f"https://{'a' * 63}.cn",
         f"https://{'.'.join(['a' * 63] * 3)}.{'b' * 61}:65535",
     ],
@@ -220,7 +249,14 @@ def test_base_url_is_accepted(base: str) -> None:
         "//id.example.cn",
         "ftp://id.example.cn",
         "HTTPS://id.example.cn",
+        "HTTPS://1.2.3.4.example",
         "https://ID.example.cn",
+        "https://ID.EXAMPLE.CN",
+        "Https://1.2.3.4",
+        "HTTPS://A.0X7F",
+        "HTTPS://A_B.CN",
+        "HTTPS://A.CN:65536",
+        f"HTTPS://{'A' * 64}.CN",
         "https://id.example.cn/",
         "https://id.example.cn/a",
         "https://id.example.cn?",

@@ -81,6 +81,16 @@ def test_every_valid_vector_is_genuine(vectors: dict[str, Any], verifier: Verifi
         assert verdict.is_genuine
 
 
+def test_a_code_under_an_upper_case_host_has_the_verdict_of_its_lower_case_form(
+    vectors: dict[str, Any], verifier: Verifier
+) -> None:
+    for case in vectors["valid"]:
+        upper = case["text"].upper()
+        assert upper != case["text"]
+        assert verifier.check(upper) == verifier.check(case["text"])
+        assert verifier.verify(upper).code_text == verifier.verify(case["text"]).code_text
+
+
 def test_every_invalid_vector_is_refused_by_its_name(vectors: dict[str, Any], verifier: Verifier) -> None:
     for case in vectors["invalid"]:
         verdict = verifier.check(case["text"])
