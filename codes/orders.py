@@ -9,11 +9,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint, Text, UniqueConstraint, update
+from sqlalchemy import CheckConstraint, Text, UniqueConstraint, false, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, func, select
 
 from codes.catalogue import Brand, Product, gtin14, product_with
+from codes.pipeline import Recipe
 from codes.serials import ITEM_NUMBERS
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
@@ -83,6 +84,8 @@ class CodeOrder(SQLModel, table=True):
     kid: int = Field(foreign_key="signing_key.kid")
     state: str = Field(default=OrderState.DORMANT, sa_type=Text)
     recall_reason: str | None = Field(default=None, sa_type=Text)
+    # Whether `codes.ranges` keeps states of its parts; a scan of an order without them asks no more than this row.
+    has_ranges: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     created_at: datetime = Field(sa_type=Moment)
 
     @property
@@ -91,6 +94,11 @@ class CodeOrder(SQLModel, table=True):
         return tuple(
             face for face, wanted in ((Profile.OUTER, self.outer_face), (Profile.INNER, self.inner_face)) if wanted
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the order's codes are made from."""
+        return Recipe(self.gtin, self.order_number, self.quantity, self.faces, self.base_url, self.kid)
 
     def serial(self, item_number: int) -> str:
         return f"{self.order_number:05d}{item_number:09d}"
@@ -112,6 +120,19 @@ class OrderPlan:
     faces: tuple[Profile, ...]
     base_url: str
     kid: int
+
+    def order(self, now: datetime) -> CodeOrder:
+        """The order, not stored."""
+        return CodeOrder(
+            gtin=self.product.gtin,
+            order_number=self.order_number,
+            quantity=self.quantity,
+            outer_face=Profile.OUTER in self.faces,
+            inner_face=Profile.INNER in self.faces,
+            base_url=self.base_url,
+            kid=self.kid,
+            created_at=now,
+        )
 
 
 async def plan(session: Session, gtin: str, quantity: int, faces: Sequence[Profile], base_url: str) -> OrderPlan:
@@ -148,16 +169,7 @@ async def plan(session: Session, gtin: str, quantity: int, faces: Sequence[Profi
 
 async def place(session: Session, plan: OrderPlan, now: datetime) -> CodeOrder:
     """Store an order. Raises OrderStateForbids when another order took the number since the plan was made."""
-    order = CodeOrder(
-        gtin=plan.product.gtin,
-        order_number=plan.order_number,
-        quantity=plan.quantity,
-        outer_face=Profile.OUTER in plan.faces,
-        inner_face=Profile.INNER in plan.faces,
-        base_url=plan.base_url,
-        kid=plan.kid,
-        created_at=now,
-    )
+    order = plan.order(now)
     # Written beforehand: a failed flush expires every row, and asking one for its GTIN then fails in its turn.
     taken = OrderStateForbids(
         f"order {plan.order_number:05d} of {plan.product.gtin} was placed by someone else just now",
@@ -187,7 +199,10 @@ async def order_numbered(session: Session, gtin: str, order_number: int) -> Code
 
 
 async def activate(session: Session, order: CodeOrder) -> bool:
-    """Put a dormant order on sale. Whether that changed anything. Raises OrderStateForbids for a recalled one."""
+    """Put a dormant order on sale, all but what is voided. Whether that changed anything.
+
+    Raises OrderStateForbids for a recalled one.
+    """
     moved = await _move(session, order, OrderState.ACTIVE, None)
     if order.state == OrderState.RECALLED:
         raise OrderStateForbids(f"order {order.order_number:05d} of {order.gtin} is recalled and stays so")
@@ -203,12 +218,6 @@ async def recall(session: Session, order: CodeOrder, reason: str) -> bool:
     if not 1 <= len(reason.strip()) <= RECALL_REASON_CHARACTERS_MAX:
         raise RecallReasonInvalid(f"a recall gives its reason in 1 to {RECALL_REASON_CHARACTERS_MAX} characters")
     return await _move(session, order, OrderState.RECALLED, reason.strip())
-
-
-async def hold_on_sale(session: Session, order_id: int) -> bool:
-    """Whether the order is on sale, and keep it so until the transaction ends: a recall waits for it, or is seen."""
-    held = select(CodeOrder.state).where(CodeOrder.order_id == order_id).with_for_update(read=True)
-    return (await session.exec(held)).one() == OrderState.ACTIVE
 
 
 async def _move(session: Session, order: CodeOrder, state: OrderState, reason: str | None) -> bool:

@@ -48,6 +48,10 @@ class SerialScheme:
         # ECB of single blocks is the raw AES permutation that FF1 builds its CBC-MAC from; it encrypts no data here.
         # Each call opens its own encryptor: one shared by two threads refuses the second.
         self._cipher = Cipher(AES(key), ECB())  # noqa: S305
+        self._key = key
+
+    def __reduce__(self) -> tuple[type["SerialScheme"], tuple[bytes]]:
+        return SerialScheme, (self._key,)  # a worker process of this machine gets it through a pipe
 
     def item_numbers(self, gtin: str, order_number: int, start: int, count: int) -> ItemNumbers:
         """The item numbers of the issue indexes start..start+count-1, in that order."""

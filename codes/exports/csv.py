@@ -1,48 +1,26 @@
 """CSV export: `serial,code_text`, one file a face, for variable-data presses.
 
 RFC 4180 with LF line ends and a header line. Both columns hold digits and URL characters only, so nothing is quoted.
-The files are their owner's alone: whoever reads an inner code can claim its reward.
 """
 
-from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from codes.pipeline import Chunk, Recipe, Section
+from offline_sdk.code_text import PATH_CHARS, SERIAL_DIGITS
 
-from codes.orders import CodeOrder
-from codes.pipeline import Chunk
-from kit.files import PRIVATE_MODE, replacing
-from offline_sdk.code_text import Profile
-
-HEADER = b"serial,code_text\n"
+HEADER = "serial,code_text\n"
 
 
 class CsvExport:
-    """outer.csv and inner.csv in a folder."""
+    """outer.csv and inner.csv."""
 
-    def __init__(self, order: CodeOrder, folder: Path) -> None:
-        self._folder = folder
-        self._faces = order.faces
-        self._files: dict[Profile, BinaryIO] = {}
-        self._open = ExitStack()
+    def __init__(self, recipe: Recipe) -> None:
+        self._line_bytes = SERIAL_DIGITS + len(",") + len(recipe.base_url) + PATH_CHARS + len("\n")
 
-    @property
-    def paths(self) -> list[Path]:
-        return [self._folder / f"{face.name.lower()}.csv" for face in self._faces]
+    def path(self, section: Section) -> str:
+        return f"{section.face.name.lower()}.csv"
 
-    def __enter__(self) -> Self:
-        with ExitStack() as opening:
-            for face, path in zip(self._faces, self.paths, strict=True):
-                self._files[face] = opening.enter_context(replacing(path, PRIVATE_MODE))
-                self._files[face].write(HEADER)
-            self._open = opening.pop_all()
-        return self
-
-    def add(self, chunk: Chunk) -> None:
+    def render(self, chunk: Chunk) -> bytes:
         lines = "".join([f"{serial},{text}\n" for serial, text in zip(chunk.serials, chunk.texts, strict=True)])
-        self._files[chunk.face].write(lines.encode("ascii"))
+        return ((HEADER if chunk.section.number == 0 else "") + lines).encode("ascii")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    def bytes_max(self, items: int) -> int:
+        return len(HEADER) + items * self._line_bytes

@@ -15,8 +15,9 @@ from PIL import Image
 import signer.custody.file
 from codes.catalogue import Brand, Product, create_brand, create_product
 from codes.orders import CodeOrder
-from codes.pipeline import Chunk, generate
+from codes.pipeline import CHUNK_ITEMS, Chunk, Recipe, make, sections
 from codes.serials import SerialScheme, create_serial_key
+from codes.signing import SignMany, order_signer
 from kit.db import Database
 from kit.vault import Vault
 from offline_sdk import Bundle, BundleKey, Profile, Verifier
@@ -31,8 +32,9 @@ GTIN = "06901234567892"
 BASE_URL = "https://id.example.cn"
 
 MakeOrder = Callable[..., CodeOrder]
-Chunks = Callable[[CodeOrder], Iterator[Chunk]]
-"""The pipeline's chunks of an order, under the keys of the published vectors."""
+MakeRecipe = Callable[..., Recipe]
+Chunks = Callable[..., Iterator[Chunk]]
+"""The pipeline's chunks of a recipe, under the keys of the published vectors."""
 
 
 def vectors() -> dict[str, Any]:
@@ -62,7 +64,7 @@ def scheme() -> SerialScheme:
 
 
 @pytest.fixture(scope="session")
-def sign(vector_key: nacl.signing.SigningKey) -> Callable[[Sequence[bytes]], list[bytes]]:
+def sign(vector_key: nacl.signing.SigningKey) -> SignMany:
     return lambda messages: [vector_key.sign(message).signature for message in messages]
 
 
@@ -92,8 +94,26 @@ def make_order() -> MakeOrder:
 
 
 @pytest.fixture(scope="session")
-def chunks(scheme: SerialScheme, sign: Callable[[Sequence[bytes]], list[bytes]]) -> Chunks:
-    return lambda order: generate(order, scheme, sign)
+def make_recipe() -> MakeRecipe:
+    """The recipe of an order."""
+
+    def recipe(quantity: int, faces: Sequence[Profile] = (Profile.OUTER,), **fields: Any) -> Recipe:
+        known = {"gtin": GTIN, "order_number": 1, "base_url": BASE_URL, "kid": 1}
+        return Recipe(quantity=quantity, faces=tuple(faces), **known | fields)
+
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def chunks(scheme: SerialScheme, sign: SignMany) -> Chunks:
+    """Every chunk of a recipe: (recipe, items_max=CHUNK_ITEMS)."""
+
+    def generate(recipe: Recipe, items_max: int = CHUNK_ITEMS) -> Iterator[Chunk]:
+        signer = order_signer(recipe, scheme, sign)
+        for section in sections(recipe.faces, [(0, recipe.quantity - 1)], items_max):
+            yield make(recipe, signer, section)
+
+    return generate
 
 
 @dataclass(frozen=True)

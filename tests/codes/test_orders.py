@@ -276,23 +276,3 @@ async def test_an_unknown_order_is_told(database: Database, market: Market) -> N
     async with database.reading() as session:
         with pytest.raises(OrderUnknown, match="no order 00009 of GTIN 06901234567892"):
             await orders.order_numbered(session, GTIN, 9)
-
-
-async def test_a_claim_and_a_recall_wait_for_each_other(database: Database, market: Market) -> None:
-    order = await placed(database)
-    assert order.order_id is not None
-    async with database.writing() as session:
-        await orders.activate(session, await orders.order_numbered(session, GTIN, 1))
-        assert await orders.hold_on_sale(session, order.order_id)
-
-    async def ask() -> bool:
-        async with database.writing() as session:
-            assert order.order_id is not None
-            return await orders.hold_on_sale(session, order.order_id)
-
-    async with database.writing() as session:
-        await orders.recall(session, await orders.order_numbered(session, GTIN, 1), "glass")
-        asked = asyncio.create_task(ask())
-        done, _ = await asyncio.wait([asked], timeout=0.2)
-        assert not done
-    assert not await asked
