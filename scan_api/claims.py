@@ -4,7 +4,8 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from codes import orders
+from codes import ranges
+from codes.ranges import ItemState
 from kit import idempotency
 from kit.clock import iso
 from kit.db import Session
@@ -46,7 +47,10 @@ async def claim(
         order_number, item_number = subject.order.order_number, subject.item_number
         if await keys.is_revoked(session, subject.order.kid, subject.order.gtin, order_number, item_number):
             raise ItemRevoked("this item was revoked a moment ago, so it pays nothing", hint="Scan it again.")
-        if not await orders.hold_on_sale(session, subject.order_id):
+        state = await ranges.hold(session, subject.order_id, subject.issue_index)
+        if state is ItemState.VOIDED:
+            raise scans.CodeRefused(scans.voided(judgement))
+        if state is not ItemState.ACTIVE:
             raise ItemNotOnSale(
                 "this item is not yet on sale, so it pays nothing yet", hint="Ask the shop or the brand."
             )

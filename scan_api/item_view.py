@@ -72,7 +72,7 @@ async def look(
 
 
 async def _timeline(session: Session, subject: Subject, record: ScanRecord, claims: Sequence[Claim]) -> list[Event]:
-    events = await events_of(session, subject.order_id, subject.item_key)
+    events = await events_of(session, subject.order, subject.item_key, subject.issue_index)
     if record.first_scan_at is not None:
         first = record.first_scan_at
         events.append(Event(event_id=uuid.UUID(int=0), step=Step.SCANNED, at=first, recorded_at=first))

@@ -2,21 +2,23 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 
 from sqlalchemy import BigInteger, BindParameter, CheckConstraint, Column, Text, UpdateBase, bindparam
 from sqlmodel import Field, SQLModel, col, select
 
+from codes import ranges
 from codes.catalogue import Brand, Product
 from codes.orders import CodeOrder, OrderState
+from codes.ranges import ItemState
 from codes.serials import SerialScheme, scheme_of
 from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Invalid, NotFound
 from kit.ids import new_id
 from kit.vault import Vault
-from offline_sdk.code_text import ITEM_MAX, ORDER_DIGITS, Profile
+from offline_sdk.code_text import ORDER_DIGITS, Profile
 from offline_sdk.verifier import GENUINE, Verdict, Verifier
 
 # From this count on the page says that the code may have been copied. A household scans an item a few times; a number
@@ -71,7 +73,9 @@ class Subject:
     product: Product
     brand: Brand
     item_key: int
+    issue_index: int
     serial: str
+    state: ItemState
 
     @property
     def order_id(self) -> int:
@@ -84,15 +88,15 @@ class Subject:
 
     @property
     def on_sale(self) -> bool:
-        return self.order.state == OrderState.ACTIVE
+        return self.state is ItemState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The online verdict: the offline one, and what the order says besides.
 
-    `error` is one of the offline verdict's codes, or NeverIssued, or Recalled. `subject` is there whenever the item was
-    truly issued, also when it is refused.
+    `error` is one of the offline verdict's codes, or NeverIssued, Recalled or Voided. `subject` is there whenever the
+    item was truly issued, also when it is refused.
     """
 
     verdict: Verdict
@@ -130,7 +134,10 @@ class Scans:
             message = "the signature is right, but no such item was ever issued; report it to the brand"
             return Judgement(verdict, "NeverIssued", message, None)
         if verdict.verdict == GENUINE and subject.order.state == OrderState.RECALLED:
+            # Said of a voided item too: whoever holds it must hear of the danger first.
             return Judgement(verdict, "Recalled", subject.order.recall_reason or "the item was recalled", subject)
+        if verdict.verdict == GENUINE and subject.state is ItemState.VOIDED:
+            return voided(Judgement(verdict, None, "", subject))
         return Judgement(verdict, verdict.error, verdict.message, subject)
 
     async def _subject(self, session: Session, verdict: Verdict) -> Subject | None:
@@ -143,28 +150,38 @@ class Scans:
         order, product, brand = found
         if verdict.profile not in order.faces or verdict.kid != order.kid:
             return None
-        if not await self.was_issued(session, order, brand.issuer_id, item_number):
+        scheme = await self.scheme(session, brand.issuer_id)
+        index = scheme.issue_index(order.gtin, order.order_number, item_number)
+        if index >= order.quantity:
             return None
-        return Subject(order, product, brand, order.item_key(item_number), verdict.serial)
+        state = await ranges.state_at(session, order, index)
+        return Subject(order, product, brand, order.item_key(item_number), index, verdict.serial, state)
 
-    async def was_issued(self, session: Session, order: CodeOrder, issuer_id: int, item_number: int) -> bool:
-        """Whether the order, of that issuer, has an item with this number (0..999,999,999)."""
-        assert 0 <= item_number <= ITEM_MAX
+    async def scheme(self, session: Session, issuer_id: int) -> SerialScheme:
+        """The issuer's permutation of serials, read once."""
         scheme = self._schemes.get(issuer_id)
         if scheme is None:
             scheme = self._schemes[issuer_id] = await scheme_of(session, self._vault, issuer_id)
-        return scheme.issue_index(order.gtin, order.order_number, item_number) < order.quantity
+        return scheme
 
-    async def item_keys(self, session: Session, order: CodeOrder, issuer_id: int, serials: Sequence[str]) -> list[int]:
-        """The keys of items named by their 14-digit serials. Raises ItemUnknown for one that the order never issued."""
-        keys = []
+    async def items(
+        self, session: Session, order: CodeOrder, issuer_id: int, serials: Sequence[str]
+    ) -> list[tuple[int, int]]:
+        """Key and issue index of the items with these 14-digit serials. Raises ItemUnknown for one never issued."""
+        scheme, found = await self.scheme(session, issuer_id), []
         for serial in serials:
             item_number = int(serial[ORDER_DIGITS:])
-            in_order = int(serial[:ORDER_DIGITS]) == order.order_number
-            if not in_order or not await self.was_issued(session, order, issuer_id, item_number):
+            index = scheme.issue_index(order.gtin, order.order_number, item_number)
+            if int(serial[:ORDER_DIGITS]) != order.order_number or index >= order.quantity:
                 raise ItemUnknown(f"order {order.order_number:05d} of GTIN {order.gtin} has no item {serial}")
-            keys.append(order.item_key(item_number))
-        return keys
+            found.append((order.item_key(item_number), index))
+        return found
+
+
+def voided(judgement: Judgement) -> Judgement:
+    """The judgement of an item that turns out to be voided."""
+    message = "this code was withdrawn before sale and belongs on no item; report it to the brand"
+    return replace(judgement, error="Voided", message=message)
 
 
 # Every scan runs these: built once, they cost SQLAlchemy a third of what building them anew does.

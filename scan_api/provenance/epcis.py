@@ -19,10 +19,13 @@ CONTEXT = [
 SCHEMA_VERSION = "2.0"
 
 # Action (EPCIS 2.0, 7.3.2), business step (CBV 2.0, 7.1) and disposition (CBV 2.0, 7.2) of each step. Putting on
-# sale and claiming have no business step in the CBV; private ones are URIs (CBV 2.0, 5.1).
+# sale and claiming have no business step in the CBV; private ones are URIs (CBV 2.0, 5.1). Voiding ends a serial, not
+# a thing: the goods may get another code. So it is decommissioning and leaves it inactive; destroying would say that
+# the goods are gone.
 _TERMS: dict[Step, dict[str, str]] = {
     Step.COMMISSIONED: {"action": "ADD", "bizStep": "commissioning", "disposition": "encoded"},
     Step.ACTIVATED: {"action": "OBSERVE", "bizStep": f"{_NAMESPACE}activating", "disposition": "active"},
+    Step.VOIDED: {"action": "DELETE", "bizStep": "decommissioning", "disposition": "inactive"},
     Step.SHIPPED: {"action": "OBSERVE", "bizStep": "shipping", "disposition": "in_transit"},
     Step.RECEIVED: {"action": "OBSERVE", "bizStep": "receiving", "disposition": "in_progress"},
     Step.RECALLED: {"action": "OBSERVE", "bizStep": "holding", "disposition": "recalled"},

@@ -1,7 +1,7 @@
 """Events in the life of an order's items, recorded once and never changed.
 
-An event of a whole order is one row, however many items it has; an event of named items is a row an item, so that it
-lies beside everything else that is known of the item.
+An event of a whole order is one row, however many items it has; an event of a part of it is a row a range of issue
+indexes; an event of named items is a row an item, so that it lies beside everything else that is known of the item.
 """
 
 import uuid
@@ -15,9 +15,8 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    ColumnElement,
     CompoundSelect,
-    Table,
+    Select,
     Text,
     bindparam,
     false,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from codes.orders import CodeOrder
+from codes.ranges import IndexRange
 from kit.db import Moment, Session, insert, table_of
 from kit.errors import Invalid
 from kit.ids import new_id
@@ -50,6 +50,7 @@ class Step(StrEnum):
     SHIPPED = "shipped"
     RECEIVED = "received"
     RECALLED = "recalled"
+    VOIDED = "voided"
     SCANNED = "scanned"
     CLAIMED = "claimed"
 
@@ -66,6 +67,30 @@ class OrderEvent(SQLModel, table=True):
     order_id: int = Field(primary_key=True, foreign_key="code_order.order_id")
     event_id: uuid.UUID = Field(primary_key=True)
     step: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=Moment)
+    recorded_at: datetime = Field(sa_type=Moment)
+    place: str | None = Field(default=None, sa_type=Text)
+    by: str | None = Field(default=None, sa_type=Text)
+
+
+class RangeEvent(SQLModel, table=True):
+    """An event of the items with the issue indexes first..last; ranges of one capture share the event's id.
+
+    Nothing is put on sale or voided twice, so the ranges of one step are disjoint, and the only one that can hold an
+    item is the last that starts in time.
+    """
+
+    __tablename__: ClassVar[str] = "range_event"
+    __table_args__ = (
+        CheckConstraint("step IN ('activated', 'voided')", name="step"),
+        CheckConstraint("0 <= first_index AND first_index <= last_index", name="range"),
+    )
+
+    order_id: int = Field(primary_key=True, foreign_key="code_order.order_id")
+    step: str = Field(primary_key=True, sa_type=Text)
+    first_index: int = Field(primary_key=True)
+    last_index: int
+    event_id: uuid.UUID
     at: datetime = Field(sa_type=Moment)
     recorded_at: datetime = Field(sa_type=Moment)
     place: str | None = Field(default=None, sa_type=Text)
@@ -89,7 +114,7 @@ class ItemEvent(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step in an item's life, recorded for the item itself or for its whole order."""
+    """One step in an item's life, recorded for the item itself, for its part of the order or for the whole order."""
 
     event_id: uuid.UUID
     step: Step
@@ -112,8 +137,8 @@ class Happening:
 
 def check(happening: Happening, now: datetime) -> None:
     """Raises EventInvalid for a step that is not captured, a moment in the future, or an overlong place."""
-    if happening.step not in (Step.ACTIVATED, Step.SHIPPED, Step.RECEIVED):
-        raise EventInvalid("a captured event is activated, shipped or received")
+    if happening.step not in (Step.ACTIVATED, Step.SHIPPED, Step.RECEIVED, Step.VOIDED):
+        raise EventInvalid("a captured event is activated, shipped, received or voided")
     if happening.at.tzinfo is None or not EARLIEST <= happening.at <= now + CLOCK_AHEAD_MAX:
         raise EventInvalid(
             f"an event's time has a zone, is not in the future and not before {EARLIEST.year}",
@@ -124,22 +149,33 @@ def check(happening: Happening, now: datetime) -> None:
         raise EventInvalid(f"a place is 1 to {PLACE_CHARACTERS_MAX} characters, none of them a control character")
 
 
-async def record_for_order(session: Session, order: CodeOrder, happening: Happening, now: datetime) -> uuid.UUID:
-    """Record an event of the whole order. Returns the event's id."""
+async def record_for_order(
+    session: Session,
+    order: CodeOrder,
+    happening: Happening,
+    now: datetime,
+    ranges: Sequence[IndexRange] | None = None,
+) -> uuid.UUID:
+    """Record an event of the whole order, or of parts of it that were put on sale or voided. Returns the event's id.
+
+    `ranges` are the parts that `codes.ranges.activate` or `.void` returned; None: the whole order.
+    """
     assert order.order_id is not None
     event_id = new_id()
-    session.add(
-        OrderEvent(
-            order_id=order.order_id,
-            event_id=event_id,
-            step=happening.step,
-            at=happening.at,
-            recorded_at=now,
-            place=happening.place,
-            by=happening.by,
-        )
-    )
-    await session.flush()
+    event = {
+        "order_id": order.order_id,
+        "event_id": event_id,
+        "step": happening.step.value,
+        "at": happening.at,
+        "recorded_at": now,
+        "place": happening.place,
+        "by": happening.by,
+    }
+    if ranges is None:
+        await session.exec(insert(session, OrderEvent).values(event))
+    elif ranges:
+        rows = [{**event, "first_index": one.first, "last_index": one.last} for one in ranges]
+        await (await session.connection()).execute(insert(session, RangeEvent), rows)
     return event_id
 
 
@@ -162,26 +198,64 @@ async def record_for_items(
     return event_id
 
 
-def _history() -> CompoundSelect[Any]:
-    def columns(table: Table) -> list[ColumnElement[Any]]:
-        return [table.c[name] for name in ("event_id", "step", "at", "recorded_at", "place", "by")]
+_COLUMNS = ("event_id", "step", "at", "recorded_at", "place", "by")
 
+
+def _of_part(step: Step) -> Select[Any]:
+    """The step of the part of an order in which an item lies."""
+    events = table_of(RangeEvent)
+    nearest = (
+        select(events)
+        .where(
+            events.c.order_id == bindparam("order"),
+            events.c.step == step.value,
+            events.c.first_index <= bindparam("index"),
+        )
+        .order_by(events.c.first_index.desc())
+        .limit(1)
+        .subquery()
+    )
+    return select(*(nearest.c[name] for name in _COLUMNS), false()).where(nearest.c.last_index >= bindparam("index"))
+
+
+def _history(*, has_ranges: bool) -> CompoundSelect[Any]:
     of_order, of_item = table_of(OrderEvent), table_of(ItemEvent)
     return union_all(
-        select(*columns(of_order), true().label("whole_order")).where(of_order.c.order_id == bindparam("order")),
-        select(*columns(of_item), false()).where(of_item.c.item_key == bindparam("key")),
+        select(*(of_order.c[name] for name in _COLUMNS), true().label("whole_order")).where(
+            of_order.c.order_id == bindparam("order")
+        ),
+        select(*(of_item.c[name] for name in _COLUMNS), false()).where(of_item.c.item_key == bindparam("key")),
+        *((_of_part(Step.ACTIVATED), _of_part(Step.VOIDED)) if has_ranges else ()),
     )
 
 
 # Every scan asks it: one round trip, and built once.
-_HISTORY = _history()
+_HISTORY = {has_ranges: _history(has_ranges=has_ranges) for has_ranges in (False, True)}
 
 
-async def events_of(session: Session, order_id: int, item_key: int) -> list[Event]:
-    """The recorded events of one item, its order's among them, oldest first."""
-    found = await (await session.connection()).execute(_HISTORY, {"order": order_id, "key": item_key})
+async def events_of(session: Session, order: CodeOrder, item_key: int, issue_index: int) -> list[Event]:
+    """The recorded events of one item, those of its order and of its part of it among them, oldest first."""
+    asked = {"order": order.order_id, "key": item_key, "index": issue_index}
+    found = await (await session.connection()).execute(_HISTORY[order.has_ranges], asked)
     events = [
         Event(event_id, Step(step), at, recorded_at, place, by, whole_order)
         for event_id, step, at, recorded_at, place, by, whole_order in found
     ]
-    return sorted(events, key=lambda event: (event.at, event.recorded_at, not event.whole_order))
+    return sorted(
+        (event for event in events if not _passed_by(event, events)),
+        key=lambda event: (event.at, event.recorded_at, not event.whole_order),
+    )
+
+
+def _passed_by(event: Event, events: Sequence[Event]) -> bool:
+    """Whether the order was put on sale without this item, which was voided or on sale by itself before."""
+    return (
+        event.whole_order
+        and event.step is Step.ACTIVATED
+        and any(
+            other.step in (Step.ACTIVATED, Step.VOIDED)
+            and not other.whole_order
+            and other.recorded_at <= event.recorded_at
+            for other in events
+        )
+    )
