@@ -1,13 +1,36 @@
 """Files that appear whole or not at all, and secrets that only their owner can read."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from kit.errors import Unavailable
+
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
+
+
+class DiskFull(Unavailable):
+    code = "DiskFull"
+
+
+def require_free(folder: Path, bytes_needed: int) -> None:
+    """Raises DiskFull when the disk under `folder`, which need not exist yet, has fewer bytes free than are needed."""
+    bytes_free = free_bytes(folder)
+    if bytes_free < bytes_needed:
+        raise DiskFull(
+            f"{folder} needs {bytes_needed:,} bytes, and {bytes_free:,} are free",
+            hint="Nothing was written. Make room on that disk, or name a folder on another one.",
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk under `folder`, which need not exist yet."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
 
 
 @contextmanager
@@ -23,7 +46,7 @@ def replacing(path: Path, mode: int = PUBLIC_MODE) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -41,10 +64,11 @@ def write_secret(path: Path, content: bytes) -> None:
     except BaseException:
         path.unlink(missing_ok=True)  # half a secret would stand in the way of the next try
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     # Without it a power cut can lose the name of a file whose content is safe: a key, say, whose row is committed.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -195,6 +195,12 @@ async def key_numbered(session: Session, kid: int) -> SigningKey:
     return key
 
 
+async def public_keys(session: Session) -> dict[int, bytes]:
+    """The 32-byte public keys by their numbers, without those that were revoked."""
+    keys = await session.exec(select(SigningKey).where(SigningKey.state != KeyState.REVOKED))
+    return {key.kid: key.public for key in keys}
+
+
 async def end_key(session: Session, kid: int, state: KeyState, now: datetime) -> SigningKey:
     """Retire or revoke a key. A revoked key stays revoked; ending a key the same way twice changes nothing."""
     assert state is not KeyState.ACTIVE  # an ended key does not come back

@@ -1,6 +1,7 @@
 """Signing: makes keys, and signs with them, through whatever custody holds the private side."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -99,6 +100,17 @@ class SigningService:
         if key.state == KeyState.REVOKED:
             raise SigningKeyNotActive(f"key number {key.kid} is revoked", hint="Sign with the issuer's active key.")
         return self._custody.sign_many(key.custody_name, messages)
+
+
+@dataclass(frozen=True, slots=True)
+class FileCustodyAccess:
+    """What a process of the machine that holds the key files needs in order to sign with them."""
+
+    folder: Path
+    passphrase: str = field(repr=False)
+
+    def open(self) -> SigningService:
+        return with_file_custody(self.folder, lambda: self.passphrase)
 
 
 def with_file_custody(folder: Path, passphrase: Callable[[], str]) -> SigningService:

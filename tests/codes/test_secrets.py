@@ -11,14 +11,13 @@ from sqlmodel import SQLModel, select
 
 import signer.custody.file
 from codes import orders
-from codes.exports.csv import CsvExport
-from codes.pipeline import generate
 from codes.serials import SerialKey, scheme_of
 from kit.db import Database
 from offline_sdk import Profile
 from signer import keys, publication
 from signer.keys import KeyState
 from tests.codes.conftest import BASE_URL, GTIN, NOW, PASSPHRASE, Market, open_market
+from tests.codes.factory import SmallFactory
 
 
 def seed_in(path: Path) -> bytes:
@@ -45,12 +44,12 @@ async def whole_flow(database: Database, keys_folder: Path, exports_folder: Path
         plan = await orders.plan(session, GTIN, 50, (Profile.OUTER, Profile.INNER), BASE_URL)
         order = await orders.place(session, plan, NOW)
         scheme = await scheme_of(session, market.vault, market.issuer.issuer_id)
-    with CsvExport(order, exports_folder) as export:
-        for chunk in generate(order, scheme, lambda messages: market.service.sign_many(market.key, messages)):
-            export.add(chunk)
+    factory = SmallFactory(database, market, order, scheme, exports_folder)
+    await factory.carry_through(await factory.begin(factory.spec()))
+    serial = (exports_folder / "outer.csv").read_text().splitlines()[1].split(",")[0]
     async with database.writing() as session:
         await orders.activate(session, order)
-        await keys.revoke_item(session, GTIN, chunk.serials[0], "lost", NOW)
+        await keys.revoke_item(session, GTIN, serial, "lost", NOW)
         await market.service.rotate_key(session, market.issuer, NOW)
         await keys.end_key(session, market.key.kid, KeyState.REVOKED, NOW)
         await orders.recall(session, order, "glass")

@@ -1,5 +1,6 @@
 """Files: whole or not at all; secrets for their owner alone."""
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -58,3 +59,25 @@ def test_a_secret_is_its_owners_and_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         files.write_secret(path, b"other")
     assert path.read_bytes() == b"secret"
+
+
+def test_a_disk_with_room_to_the_byte_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1_000))
+    for needed in (0, 999, 1_000):
+        files.require_free(tmp_path, needed)
+    with pytest.raises(files.DiskFull, match="1,001 bytes"):
+        files.require_free(tmp_path, 1_001)
+
+
+def test_room_is_asked_of_the_disk_that_a_new_folder_will_be_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
+    files.require_free(tmp_path / "not" / "yet", 1)
+    monkeypatch.chdir(tmp_path)
+    files.require_free(Path("not/yet"), 1)
+    assert [path.resolve() for path in asked] == [tmp_path] * 2
+    assert not (tmp_path / "not").exists()

@@ -1,0 +1,94 @@
+"""The engine of a Ray cluster: the same sections on many machines, each of which has a signing agent of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from codes.engines import SignerAccess, WorkerLost
+from codes.pipeline import Section
+from codes.rendering import Job, RenderedPart, Renderer
+from kit.errors import FanxingError, Unavailable
+
+RESTARTS_MAX = 3
+"""How often a worker may die, with its machine or alone, and be started again elsewhere."""
+
+
+class ClusterMissing(Unavailable):
+    code = "ClusterMissing"
+
+
+class _Worker:
+    """Lives on a node of the cluster."""
+
+    def __init__(self, job: Job, access: SignerAccess) -> None:
+        self._job, self._access = job, access
+        self._renderer: Renderer | None = None
+
+    def render(self, section: Section) -> Sequence[RenderedPart]:
+        if self._renderer is None:  # not when it is made: an error in there could not be told from a dead machine
+            self._renderer = Renderer(self._job, self._access.signer(self._job.recipe))
+        return self._renderer.render(section)
+
+
+class ClusterEngine:
+    """Hands each section to whichever worker of the cluster is free."""
+
+    def __init__(self, job: Job, access: SignerAccess, workers: int | None, address: str | None) -> None:
+        """`workers` None: one a core of the cluster. `address` None: a cluster of this machine alone, made for the run.
+
+        Raises ClusterMissing when Ray is not installed.
+        """
+        try:
+            import ray  # noqa: PLC0415 - an extra of the distribution, and slow to import
+        except ImportError:
+            raise ClusterMissing("Ray is not installed", hint="pip install 'fanxing[cluster]'") from None
+        self._ray: Any = ray
+        self._job, self._access = job, access
+        self._wanted = workers
+        self._address = address
+        self._actors: list[Any] = []
+        self._idle: asyncio.Queue[Any] = asyncio.Queue()
+
+    @property
+    def workers(self) -> int:
+        return len(self._actors)
+
+    async def __aenter__(self) -> Self:
+        ray = self._ray
+        alone = {} if self._address else {"num_cpus": self._wanted, "include_dashboard": False}
+        try:
+            await asyncio.to_thread(
+                ray.init, address=self._address, log_to_driver=False, logging_level="error", **alone
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ClusterMissing(f"no Ray cluster: {error}", hint="`ray start --head` starts one.") from None
+        count = self._wanted or int(ray.cluster_resources().get("CPU", 1))
+        remote = ray.remote(num_cpus=1, max_restarts=RESTARTS_MAX, max_task_retries=RESTARTS_MAX)(_Worker)
+        job, access = ray.put(self._job), ray.put(self._access)
+        self._actors = [remote.remote(job, access) for _ in range(count)]
+        for actor in self._actors:
+            self._idle.put_nowait(actor)
+        return self
+
+    async def render(self, section: Section) -> Sequence[RenderedPart]:
+        errors = self._ray.exceptions
+        actor = await self._idle.get()
+        try:
+            parts: Sequence[RenderedPart] = await actor.render.remote(section)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, FanxingError):
+                raise error.cause from None
+            raise
+        except errors.RayError as error:
+            raise WorkerLost(
+                f"a worker of the cluster was lost: {type(error).__name__}", hint="Go on with `fanxing order resume`."
+            ) from None
+        self._idle.put_nowait(actor)
+        return parts
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._actors.clear()
+        await asyncio.to_thread(self._ray.shutdown)
