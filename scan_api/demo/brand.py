@@ -1,15 +1,23 @@
 """The brand's part of the demonstration: an installation, products, codes on paper, campaigns and keys."""
 
 import csv
-from collections.abc import Callable, Sequence
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from codes import catalogue, orders, pipeline
-from codes.exports import ExportKind, open_export
+from codes import catalogue, orders, runs
+from codes.engines.inline import InlineEngine
+from codes.exports import ExportKind, section_items
+from codes.exports.layout import Layout
 from codes.orders import CodeOrder
+from codes.production import Advance, Production
+from codes.rendering import Job
+from codes.runs import RunSpec
 from codes.serials import create_serial_key, scheme_of
+from codes.signing import order_signer
+from codes.signing_agent import SECRET_BYTES
 from kit.clock import Clock, system_clock
 from kit.db import Session
 from loyalty import campaigns
@@ -144,20 +152,19 @@ async def _api_keys(session: Session, brand_id: int, now: datetime) -> dict[Role
     return texts
 
 
-async def print_codes(shop: Workshop, order: CodeOrder, folder: Path, advance: Callable[[int], None]) -> None:
-    """Sign the codes and write outer.csv, inner.csv and sheet.pdf; `advance` hears how many are done."""
-    async with shop.database.reading() as session:
+async def print_codes(shop: Workshop, order: CodeOrder, folder: Path, clock: Clock, advance: Advance) -> None:
+    """Sign the codes and write tables and sheets with their manifest; `advance` hears how many codes are done."""
+    kinds, layout, now = (ExportKind.CSV, ExportKind.PDF), Layout(), clock()
+    items = section_items(kinds, order.recipe, layout)
+    spec = RunSpec(order.faces, ((0, order.quantity - 1),), kinds, layout, items)
+    async with shop.database.writing() as session:
         key = await session.get_one(SigningKey, order.kid)
         scheme = await scheme_of(session, shop.vault, key.issuer_id)
-
-    def sign(messages: Sequence[bytes]) -> list[bytes]:
-        return shop.signer.sign_many(key, messages)
-
-    with open_export(ExportKind.CSV, order, folder) as table, open_export(ExportKind.PDF, order, folder) as sheet:
-        for chunk in pipeline.generate(order, scheme, sign):
-            table.add(chunk)
-            sheet.add(chunk)
-            advance(len(chunk.texts))
+        run = await runs.begin(session, order, spec, str(folder), os.urandom(SECRET_BYTES), now)
+    sign_many = partial(shop.signer.sign_many, key)
+    work = Production(shop.database, order, run, lambda message: sign_many([message])[0], clock)
+    async with InlineEngine(Job(order.recipe, kinds, layout), order_signer(order.recipe, scheme, sign_many)) as engine:
+        await work.carry_through(engine, advance)
 
 
 def read_csv(path: Path) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx2
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kit import logging
 from kit.clock import Clock, iso, system_clock
@@ -18,6 +17,7 @@ from kit.files import replacing
 from kit.settings import Settings
 from loyalty import ledger
 from scan_api.app import create_app
+from scan_api.commands import terminal
 from scan_api.commands.setup import prepare as prepare_installation
 from scan_api.commands.terminal import Workshop
 from scan_api.demo import brand, stage, users
@@ -81,8 +81,9 @@ def _play(settings: Settings, clock: Clock, story: Story, console: Console) -> N
     made = asyncio.run(_brand(settings, clock, console))
     outer, inner = (brand.read_csv(settings.home / f"{face}.csv") for face in ("outer", "inner"))
     story.expect("1,000 items have two codes each, all different", 2 * brand.QUANTITY, len({*outer, *inner}))
-    printed = stage.read_sheet(settings.home / "sheet.pdf")
-    story.expect("a QR reader finds all of them on the printed sheet, in order", True, printed == outer + inner)
+    sheets = [settings.home / "sheets" / f"{face}-00001.pdf" for face in ("outer", "inner")]
+    printed = [text for sheet in sheets for text in stage.read_sheet(sheet)]
+    story.expect("a QR reader finds all of them on the printed sheets, in order", True, printed == outer + inner)
     with (
         stage.serving(create_app(build(settings, clock)), settings.port),
         httpx2.Client(base_url=settings.base_url, timeout=30) as http,
@@ -137,10 +138,8 @@ async def _brand(settings: Settings, clock: Clock, console: Console) -> brand.Br
     shop = Workshop(settings, database)
     await prepare_installation(shop, make_passphrase=True)
     made = await brand.prepare(shop, clock, settings.base_url)
-    columns = (TextColumn("  signing and drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("codes", total=2 * brand.QUANTITY)
-        await brand.print_codes(shop, made.order, settings.home, lambda count: progress.advance(task, count))
+    with terminal.progress("  signing and drawing", "codes", 2 * brand.QUANTITY, as_json=False) as advance:
+        await brand.print_codes(shop, made.order, settings.home, clock, advance)
     await database.close()
     return made
 

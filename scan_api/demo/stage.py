@@ -12,23 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pypdfium2
 import uvicorn
-import zxingcpp
 from fastapi import FastAPI
-from numpy.typing import NDArray
 
+from codes.inspection import scans, symbols
 from kit.errors import Unavailable
 
 _START_S_MAX = 30
 _PAGE_S_MAX = 60
-_SCAN_DPI = 300
-_WINDOW_PX = 480  # 40 mm
-_WINDOW_STEP_PX = 200  # leaves 23 mm of overlap
-_ROW_PX = 100  # symbols whose tops differ by less stand in one row
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_QR_CODES = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
 _PHONE_PX = (412, 1500)
 
 # The scanner runs with every socket call made an error, so that "no network" is a fact and not a promise.
@@ -102,24 +94,7 @@ def _wait(ready: Any, what: str) -> None:
 
 def read_sheet(sheet: Path) -> list[str]:
     """Every code on a printed sheet, as a QR reader sees it that is moved over the pages: texts in reading order."""
-    texts: list[str] = []
-    with pypdfium2.PdfDocument(sheet) as document:
-        for page in document:
-            texts += _read_page(page.render(scale=_SCAN_DPI / 72, grayscale=True).to_numpy())
-    return texts
-
-
-def _read_page(picture: NDArray[np.uint8]) -> list[str]:
-    # A reader that is shown a hundred symbols at once pairs up corners of different ones and misses some, so it is
-    # shown a few at a time. Windows overlap by more than a symbol: each symbol lies whole in at least one of them.
-    found: dict[str, tuple[int, int]] = {}
-    for top in range(0, picture.shape[0], _WINDOW_STEP_PX):
-        for left in range(0, picture.shape[1], _WINDOW_STEP_PX):
-            window = np.ascontiguousarray(picture[top : top + _WINDOW_PX, left : left + _WINDOW_PX])
-            for symbol in zxingcpp.read_barcodes(window, formats=_QR_CODES):
-                corner = symbol.position.top_left
-                found[symbol.text] = (round((top + corner.y) / _ROW_PX), left + corner.x)
-    return sorted(found, key=lambda text: found[text])
+    return [symbol.text for page in scans.pages([sheet]) for symbol in symbols.find(page.grey) if symbol.text]
 
 
 def verify_offline(bundle: Path, root: Path, texts: list[str]) -> list[dict[str, Any]]:
