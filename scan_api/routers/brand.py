@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codes import orders
 from codes.catalogue import brand_named
+from codes.ranges import RANGES_PER_CALL_MAX, parse_ranges
 from kit import idempotency
 from kit.clock import iso
 from loyalty import benefits
-from scan_api import scans
+from scan_api import scans, serial_life
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
 from scan_api.provenance import events
@@ -25,19 +26,27 @@ Authorization = Annotated[str | None, Header(description="Bearer fx_…")]
 Gtin = Annotated[str, Field(pattern=r"^[0-9]{14}$")]
 Serial = Annotated[str, Field(pattern=r"^[0-9]{14}$")]
 
+RANGES_CHARACTERS_MAX = 32 * RANGES_PER_CALL_MAX
+"""Two serials, a hyphen, a comma and some spaces for each."""
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Capture(_Body):
-    """Something that happened to a whole order, or to the items that are named."""
+    """Something that happened to a whole order, to parts of it, or to the items that are named."""
 
-    step: Step = Field(description="activated, shipped or received")
+    step: Step = Field(description="activated, shipped, received or voided")
     gtin: Gtin
     order_number: int = Field(ge=1, le=99_999)
     serials: list[Serial] | None = Field(
         default=None, max_length=ITEMS_PER_EVENT_MAX, description="absent: the whole order"
+    )
+    ranges: str | None = Field(
+        default=None,
+        max_length=RANGES_CHARACTERS_MAX,
+        description='parts to put on sale or to void: "0-4999,7000", issue indexes or serials in the order of printing',
     )
     at: datetime | None = Field(default=None, description="absent: now")
     place: str | None = Field(default=None, min_length=1, max_length=PLACE_CHARACTERS_MAX)
@@ -74,7 +83,10 @@ async def list_orders(brand: BrandSlug, services: Serve, authorization: Authoriz
 
 @router.post("/brand/events", status_code=201)
 async def capture(body: Capture, services: Serve, authorization: Authorization = None) -> dict[str, Any]:
-    """Record that items were activated (put on sale), shipped or received. Whole orders alone are activated."""
+    """Record that items were activated (put on sale), shipped, received, or voided (withdrawn before sale, for good).
+
+    Whole orders or ranges are activated, ranges are voided; `items` says how many were not so before.
+    """
     now = services.clock()
     async with services.database.writing() as session:
         key = await api_keys.authenticate(session, authorization, Role.BRAND, Role.LOGISTICS)
@@ -86,17 +98,24 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
         key.require_gtin(body.gtin)
         happening = Happening(body.step, body.at or now, body.place, key.label)
         events.check(happening, now)
-        if body.step is Step.ACTIVATED:
+        if body.step in (Step.ACTIVATED, Step.VOIDED):
             if body.serials is not None or key.role != Role.BRAND:
-                raise EventInvalid("a brand's key activates whole orders; leave the serials out")
-            if not await orders.activate(session, order):
-                return {"event_id": None, "items": 0}  # it was on sale already
-        if body.serials is None:
+                raise EventInvalid(f"a brand's key tells of {body.step}, and by ranges; leave the serials out")
+            scheme = await services.scans.scheme(session, brand.issuer_id)
+            parts = None if body.ranges is None else parse_ranges(body.ranges, order, scheme)
+            done = await serial_life.change(session, order, parts, happening, now)
+            event_id, count = done.event_id, done.items
+        elif body.ranges is not None:
+            raise EventInvalid("ranges are put on sale or voided; name what was shipped or received by its serials")
+        elif body.serials is None:
             event_id, count = await events.record_for_order(session, order, happening, now), order.quantity
         else:
-            keys = await services.scans.item_keys(session, order, brand.issuer_id, body.serials)
+            keys = [
+                item_key
+                for item_key, _index in await services.scans.items(session, order, brand.issuer_id, body.serials)
+            ]
             event_id, count = await events.record_for_items(session, keys, happening, now), len(keys)
-    return {"event_id": str(event_id), "items": count}
+    return {"event_id": str(event_id) if event_id else None, "items": count}
 
 
 @router.post("/shop/redemptions", status_code=201)

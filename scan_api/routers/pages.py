@@ -48,7 +48,7 @@ _OFFER_STATES: dict[OfferState, views.OfferState] = {
     OfferState.BUDGET_USED_UP: "used_up",
     OfferState.LIMIT_REACHED: "limit_reached",
 }
-# A recall is no step of the journey: the verdict itself says it.
+# Recall and voiding are no steps of the journey: the verdict itself tells them.
 _STEPS: dict[Step, views.Step] = {
     Step.COMMISSIONED: "commissioned",
     Step.ACTIVATED: "activated",
@@ -67,6 +67,7 @@ _SCAN_STATES: dict[str | None, views.ScanState] = {
     "Malformed": "malformed",
     "Revoked": "revoked",
     "Recalled": "recalled",
+    "Voided": "voided",
 }
 _ERROR_REASONS: dict[str, views.ErrorReason] = {
     "PageUnknown": "not_found",
@@ -89,13 +90,15 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def _language(request: Request) -> views.Language:
+def language_of(request: Request) -> views.Language:
+    """The language that the visitor reads best."""
     return choose(request.headers.get("accept-language"))
 
 
-def _html(
+def html_response(
     body: str, language: views.Language, status: int = 200, headers: dict[str, str] | None = None
 ) -> HTMLResponse:
+    """A page with the headers that every page has."""
     return HTMLResponse(
         body,
         status,
@@ -108,7 +111,7 @@ def _html(
     )
 
 
-def _own_form(request: Request) -> None:
+def require_own_form(request: Request) -> None:
     """Raises CrossSiteForm when another site's page posts here in the visitor's name.
 
     Browsers state where a form comes from in Sec-Fetch-Site (W3C Fetch Metadata). Origin says nothing of our own forms:
@@ -182,7 +185,7 @@ def scan_page(
             code_text=text if view.judgement.genuine else None,
         )
     )
-    return _html(body, language, status, headers)
+    return html_response(body, language, status, headers)
 
 
 def _offer(offer: campaigns.Offer, view: ItemView, language: views.Language) -> views.OfferView:
@@ -199,8 +202,8 @@ def _offer(offer: campaigns.Offer, view: ItemView, language: views.Language) -> 
 
 def error_page(request: Request, error: FanxingError) -> Response:
     """A refusal as a page, in the visitor's language."""
-    language, status = _language(request), status_of(error)
-    return _html(pages.error(pages.error_view(language, _reason(error, status), error.code)), language, status)
+    language, status = language_of(request), status_of(error)
+    return html_response(pages.error(pages.error_view(language, _reason(error, status), error.code)), language, status)
 
 
 def _reason(error: FanxingError, status: int) -> views.ErrorReason:
@@ -222,8 +225,8 @@ async def begin_sign_in(
     campaign_id: Annotated[str, Form(max_length=40)] = "",
 ) -> Response:
     """Send a one-time code and ask for it."""
-    _own_form(request)
-    language = _language(request)
+    require_own_form(request)
+    language = language_of(request)
     problem: views.PhoneProblem
     refusal: FanxingError
     try:
@@ -234,7 +237,7 @@ async def begin_sign_in(
     except OneTimeCodeTooSoon as error:
         problem, refusal = "too_many_requests", error
     else:
-        return _html(
+        return html_response(
             pages.one_time_code(
                 views.OneTimeCodeView(
                     language,
@@ -247,7 +250,7 @@ async def begin_sign_in(
             ),
             language,
         )
-    return _html(
+    return html_response(
         pages.phone(views.PhoneView(language, phone, problem, code_text or None, campaign_id or None)),
         language,
         status_of(refusal),
@@ -259,11 +262,11 @@ async def finish_sign_in(
     request: Request, services: Serve, phone: Phone, one_time_code: Annotated[str, Form(max_length=20)]
 ) -> Response:
     """Check the one-time code and show the member his page."""
-    _own_form(request)
+    require_own_form(request)
     try:
         _member, token, _is_new = await members.confirm(services, None, phone, one_time_code, services.clock())
     except (OneTimeCodeWrong, OneTimeCodeExpired, OneTimeCodeTriesExhausted) as error:
-        return _ask_again(request, views.OneTimeCodeView(_language(request), phone), error)
+        return _ask_again(request, views.OneTimeCodeView(language_of(request), phone), error)
     response = RedirectResponse(pages.ME_PATH, 303)
     members.set_cookie(response, services, token)
     return response
@@ -280,8 +283,8 @@ async def claim(
     one_time_code: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     """Claim for the signed-in member, or sign in with a one-time code and claim at once."""
-    _own_form(request)
-    language, now, token = _language(request), services.clock(), None
+    require_own_form(request)
+    language, now, token = language_of(request), services.clock(), None
     if one_time_code:
         try:
             brand = await _brand_of(services, code_text)
@@ -299,7 +302,7 @@ async def claim(
                     raise members.SignInNeeded("sign in first")
                 answer = await claims.claim(services, session, member_id, code_text, campaign_id, idempotency_key, now)
                 view_of_claim = await _claimed_view(services, session, member_id, answer, language)
-        response = _html(pages.claimed(view_of_claim), language)
+        response = html_response(pages.claimed(view_of_claim), language)
     except FanxingError as error:
         response = error_page(request, error)  # the sign-in stands, also when the claim is refused
     if token:
@@ -341,7 +344,7 @@ def _ask_again(request: Request, view: views.OneTimeCodeView, error: FanxingErro
         tries_left,
     )
     assert tries_left is None or 0 <= tries_left <= CODE_TRIES_MAX
-    return _html(pages.one_time_code(again), view.language, status_of(error))
+    return html_response(pages.one_time_code(again), view.language, status_of(error))
 
 
 async def _brand_of(services: Services, code_text: str) -> str | None:
@@ -356,11 +359,11 @@ async def _brand_of(services: Services, code_text: str) -> str | None:
 @router.get(pages.ME_PATH)
 async def me(request: Request, services: Serve) -> Response:
     """The member's own page, or the form that asks for a phone number."""
-    language, now = _language(request), services.clock()
+    language, now = language_of(request), services.clock()
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return _html(pages.phone(views.PhoneView(language)), language)
+            return html_response(pages.phone(views.PhoneView(language)), language)
         holdings = await membership.holdings_of(session, services.vault, member_id, now)
     chinese = language == "zh"
     coupons = tuple(
@@ -372,7 +375,7 @@ async def me(request: Request, services: Serve) -> Response:
         )
         for coupon in holdings.coupons
     )
-    return _html(
+    return html_response(
         pages.me(
             views.MeView(
                 language,
@@ -390,7 +393,7 @@ async def me(request: Request, services: Serve) -> Response:
 @router.post(pages.SIGN_OUT_ACTION)
 async def sign_out(request: Request, services: Serve) -> Response:
     """End the session and forget the cookie."""
-    _own_form(request)
+    require_own_form(request)
     async with services.database.writing() as session:
         await sign_in.close_session(session, members.session_token(request) or "")
     response = RedirectResponse(pages.ME_PATH, 303)

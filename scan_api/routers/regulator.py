@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
 
+from codes import ranges
 from codes.orders import OrderUnknown
 from kit.clock import iso
 from loyalty import campaigns
@@ -40,11 +41,11 @@ async def item(
             raise OrderUnknown("no such item was issued")
         order, product, brand = found
         key.require_brand(product.brand_id)
-        [item_key] = await services.scans.item_keys(session, order, brand.issuer_id, [serial])
+        [(item_key, index)] = await services.scans.items(session, order, brand.issuer_id, [serial])
         issuer = await session.get_one(keys.Issuer, brand.issuer_id)
         record = await scans.record_of(session, item_key)
-        assert order.order_id is not None
-        history = await events_of(session, order.order_id, item_key)
+        state = await ranges.state_at(session, order, index)
+        history = await events_of(session, order, item_key, index)
         for scan in await scans.scans_of(session, item_key, SCANS_SHOWN_MAX):
             history.append(Event(scan.scan_id, Step.SCANNED, scan.at, scan.at))
         for claim in await campaigns.claims_of(session, item_key):
@@ -61,7 +62,7 @@ async def item(
             "product": {"zh": product.name_zh, "en": product.name_en},
             "order": {"number": order.order_number, "quantity": order.quantity, "placed_at": iso(order.created_at)},
             "kid": order.kid,
-            "state": "revoked" if revoked else order.state,
+            "state": "revoked" if revoked else state.value,
             "recall_reason": order.recall_reason,
             "first_scan_at": iso(record.first_scan_at) if record.first_scan_at else None,
             "scan_count": record.scan_count,

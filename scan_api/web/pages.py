@@ -15,6 +15,7 @@ from scan_api.web.views import (
     Language,
     MeView,
     OneTimeCodeView,
+    PackageView,
     PhoneView,
     ScanView,
 )
@@ -24,6 +25,8 @@ __all__ = [
     "CONFIRM_ACTION",
     "CONTENT_SECURITY_POLICY",
     "ME_PATH",
+    "PACKAGES_PATH",
+    "REPORT_ACTION",
     "SIGN_IN_ACTION",
     "SIGN_OUT_ACTION",
     "claimed",
@@ -31,6 +34,7 @@ __all__ = [
     "error_view",
     "me",
     "one_time_code",
+    "package",
     "phone",
     "scan",
 ]
@@ -39,7 +43,9 @@ SIGN_IN_ACTION = "/web/sign-in"
 CLAIM_ACTION = "/web/claim"
 CONFIRM_ACTION = "/web/confirm"
 SIGN_OUT_ACTION = "/web/sign-out"
+REPORT_ACTION = "/web/package-report"
 ME_PATH = "/me"
+PACKAGES_PATH = "/packages"
 
 # The colour of the sky over a verdict; the icon and the words say the same for those who see no colours.
 _TONES = {
@@ -48,6 +54,7 @@ _TONES = {
     "unknown": "danger",
     "revoked": "danger",
     "recalled": "danger",
+    "voided": "danger",
     "malformed": "neutral",
     "error": "neutral",
 }
@@ -67,6 +74,8 @@ _ENVIRONMENT.globals.update(
         "claim": CLAIM_ACTION,
         "confirm": CONFIRM_ACTION,
         "sign_out": SIGN_OUT_ACTION,
+        "report": REPORT_ACTION,
+        "packages": PACKAGES_PATH,
         "me": ME_PATH,
     },
     number=wording.number,
@@ -101,6 +110,11 @@ def me(view: MeView) -> str:
     return _page("me.html", view)
 
 
+def package(view: PackageView) -> str:
+    """The print house's forms: fetch a package, report what was printed of it."""
+    return _page("package.html", view)
+
+
 def error(view: ErrorView) -> str:
     """A refusal or a failure."""
     return _page("error.html", view)
@@ -112,7 +126,7 @@ def error_view(language: Language, reason: ErrorReason, code: str) -> ErrorView:
     return ErrorView(language=language, title=title, message=message, hint=hint, code=code)
 
 
-_View = ScanView | PhoneView | OneTimeCodeView | ClaimedView | MeView | ErrorView
+_View = ScanView | PhoneView | OneTimeCodeView | ClaimedView | MeView | PackageView | ErrorView
 
 
 def _page(template: str, view: _View, **more: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 Language = Literal["zh", "en"]
 
-ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "error"]
+ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "voided", "error"]
 ScanWarning = Literal["not_active", "scanned_often"]
 Step = Literal["commissioned", "activated", "shipped", "received", "scanned", "claimed"]
 PrizeKind = Literal["points", "mb", "coupon"]
@@ -23,6 +23,7 @@ OfferState = Literal[
 ]
 PhoneProblem = Literal["invalid_phone", "too_many_requests"]
 OneTimeCodeProblem = Literal["wrong", "expired", "too_many_tries"]
+PackageProblem = Literal["unknown", "spent", "expired", "revoked", "unavailable", "report_refused"]
 CouponStatus = Literal["usable", "redeemed", "expired", "cancelled"]
 ErrorReason = Literal[
     "not_found",
@@ -183,3 +184,32 @@ class ErrorView:
     message: str
     hint: str
     code: str
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """A return report as the print house typed it, or, once it was `received`, the codes that it counts."""
+
+    printed: str = ""
+    spoiled: str = ""
+    overprinted: str = ""
+    received: tuple[int, int, int] | None = None
+    """How many are to go on sale, were spoiled, and were printed too often."""
+
+
+@dataclass(frozen=True)
+class PackageView:
+    """The print house's page: the package to fetch, and the report to send back.
+
+    It shows nothing of the package, since its address is no secret. `report_id` is a fresh id, the same for a report
+    that is corrected and sent again. `code` is the stable code of the error behind a problem; `detail` says in English
+    what was wrong with a report.
+    """
+
+    language: Language
+    package_id: str
+    report_id: str
+    problem: PackageProblem | None = None
+    code: str | None = None
+    detail: str | None = None
+    report: ReportView = ReportView()
