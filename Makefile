@@ -29,7 +29,7 @@ serve: setup ## Start the API on FANXING_HOME (run `fanxing init` first)
 test: setup ## The test suite (real PostgreSQL from a wheel, real HTTP, real Chromium)
 	$(BIN)/python -m pytest -q -n 2
 
-test-slow: setup ## The long tests: a million mutations, a million codes, kill -9, the SDK alone in an empty environment
+test-slow: setup ## The long tests: a million mutations, kill -9 of claims and of the factory, sheets in two decoders, empty environments
 	$(BIN)/python -m pytest -q -m slow
 
 check: setup ## Lint, types and import rules

@@ -35,6 +35,7 @@ STATUS_BY_VERDICT = {
     "NeverIssued": 404,
     "Revoked": 410,
     "Recalled": 410,
+    "Voided": 410,
 }
 
 

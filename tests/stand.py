@@ -36,6 +36,7 @@ import migrations
 from codes import catalogue, orders, pipeline
 from codes.orders import CodeOrder
 from codes.serials import SerialScheme, create_serial_key, scheme_of
+from codes.signing import order_signer
 from kit import vault as vaults
 from kit.db import Database, Session
 from kit.files import write_secret
@@ -169,9 +170,11 @@ class _Maker:
         key = await self.session.get_one(SigningKey, placed.kid)
         assert placed.order_id is not None
         codes: dict[str, dict[str, str]] = {}
-        for chunk in pipeline.generate(placed, self.scheme, partial(self.signer.sign_many, key)):
+        sign = order_signer(placed.recipe, self.scheme, partial(self.signer.sign_many, key))
+        for section in pipeline.sections(placed.faces, [(0, quantity - 1)]):
+            chunk = pipeline.make(placed.recipe, sign, section)
             for serial, text in zip(chunk.serials, chunk.texts, strict=True):
-                codes.setdefault(serial, {})[chunk.face.name.lower()] = text.removeprefix(placed.base_url)
+                codes.setdefault(serial, {})[section.face.name.lower()] = text.removeprefix(placed.base_url)
         items = tuple(Item(gtin, serial, **faces) for serial, faces in codes.items())
         self.made[name] = PlacedOrder(gtin, placed.order_number, placed.order_id, items)
         return placed

@@ -2,7 +2,21 @@
 
 import typer
 
-from scan_api.commands import campaigns, catalogue, demo, members, orders, setup, trust
+from scan_api.commands import (
+    campaigns,
+    catalogue,
+    demo,
+    inspection,
+    members,
+    orders,
+    packages,
+    preview,
+    ranges,
+    runs,
+    setup,
+    signer,
+    trust,
+)
 
 app = typer.Typer(
     help="Fanxing 繁星: one item, one code. FANXING_* environment variables configure it, see README.md.",
@@ -19,7 +33,21 @@ app.add_typer(trust.bundle, name="bundle")
 app.add_typer(catalogue.brand, name="brand")
 app.add_typer(catalogue.product, name="product")
 app.add_typer(catalogue.api_key, name="api-key")
+app.add_typer(signer.signer, name="signer")
 app.add_typer(orders.order, name="order")
+orders.order.command("export")(runs.export_again)
+orders.order.command("resume")(runs.resume)
+orders.order.command("cancel")(runs.cancel)
+orders.order.command("runs")(runs.list_runs)
+orders.order.command("verify")(runs.verify)
+orders.order.command("preview")(preview.preview)
+orders.order.command("inspect")(inspection.inspect)
+orders.order.command("activate")(ranges.activate)
+orders.order.command("void")(ranges.void)
+orders.order.command("allot")(ranges.allot)
+orders.order.command("release")(ranges.release)
+orders.order.command("ranges")(ranges.list_ranges)
+app.add_typer(packages.package, name="package")
 app.add_typer(campaigns.campaign, name="campaign")
 app.add_typer(members.member, name="member")
 app.add_typer(campaigns.ledger_app, name="ledger")

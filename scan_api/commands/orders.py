@@ -1,55 +1,48 @@
-"""Orders of codes: placed, exported, put on sale, recalled."""
+"""Orders of codes: placed, shown, recalled. Their exports are in `runs`, their ranges in `ranges`."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-from codes import exports, orders, pipeline, qr
-from codes.catalogue import Brand, brand_named, gtin14, product_with
-from codes.exports import ExportKind
-from codes.exports.pdf import DPI, MODULE_PX
+from codes import orders, qr, runs
+from codes.acts import record_act
+from codes.catalogue import brand_named, gtin14
 from codes.orders import CodeOrder, OrderPlan
-from codes.serials import SerialScheme, scheme_of
+from codes.production import bytes_needed
+from codes.runs import RunSpec
+from codes.serials import scheme_of
 from kit.clock import iso, system_clock
-from offline_sdk.code_text import SIGNATURE_BYTES, Profile, encode_text
-from scan_api.commands import terminal
-from scan_api.commands.terminal import Json, Workshop, out
+from kit.files import free_bytes
+from offline_sdk.code_text import Profile
+from scan_api.commands import production, terminal
+from scan_api.commands.layouts import AskedLayout, layout_options
+from scan_api.commands.production import (
+    Agent,
+    EngineKind,
+    EngineOption,
+    Exports,
+    Folder,
+    Force,
+    RayAddress,
+    Tools,
+    Unpack,
+    Workers,
+)
+from scan_api.commands.terminal import Json, out
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
 from signer.keys import SigningKey
-
-
-class _Rate(ProgressColumn):
-    """Codes a second so far."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "…/s")
-
 
 order = typer.Typer(help="Orders of codes.", no_args_is_help=True)
 
 Gtin = Annotated[str, typer.Option(help="The product's GTIN.")]
 Number = Annotated[int, typer.Option("--order", help="The order's number.")]
-Exports = Annotated[list[ExportKind] | None, typer.Option("--export", help="A form to write; may be given again.")]
-Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the exports; default: in the data folder.")]
 
 
-def _face(text: str) -> Profile:
+def face_named(text: str) -> Profile:
+    """A face by its name, for an option's parser."""
     try:
         return Profile[text.upper()]
     except KeyError:
@@ -57,63 +50,70 @@ def _face(text: str) -> Profile:
 
 
 @order.command("create")
+@layout_options
 def create(
+    asked: AskedLayout,
     gtin: Gtin,
     quantity: Annotated[int, typer.Option(help="Items, 1 to 1,000,000,000.")],
     face: Annotated[
-        list[Profile], typer.Option(parser=_face, metavar="outer|inner", help="A face; may be given again.")
+        list[Profile], typer.Option(parser=face_named, metavar="outer|inner", help="A face; may be given again.")
     ],
     base_url: Annotated[str | None, typer.Option(help="Default: FANXING_BASE_URL.")] = None,
+    upper_case: Annotated[
+        bool, typer.Option("--upper-case", help="Scheme and host in upper case: a smaller symbol, for fewer phones.")
+    ] = False,
     export: Exports = None,
     folder: Folder = None,
+    unpacked: Unpack = False,
+    workers: Workers = None,
+    engine: EngineOption = EngineKind.LOCAL,
+    ray_address: RayAddress = None,
+    agent: Agent = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Order codes for a product, and write them in the forms that a printer takes."""
 
     kinds = list(dict.fromkeys(export or []))
+    force = Force(workers, engine, ray_address, agent)
 
     async def work() -> dict[str, Any]:
+        force.check()
+        layout = asked.layout()
         async with terminal.workshop(signs=not dry_run) as shop:
             url = base_url or shop.settings.base_url
+            url = url.upper() if upper_case else url
+            async with shop.database.reading() as session:
+                plan = await orders.plan(session, gtin, quantity, face, url)
+            now, secret = system_clock(), production.new_secret()
+            draft = plan.order(now)
+            spec = production.spec_of(draft, kinds, layout)
+            place = folder or production.folder_of(shop, draft)
             if dry_run:
-                async with shop.database.reading() as session:
-                    plan = await orders.plan(session, gtin, quantity, face, url)
-                return _forecast(plan, kinds)
-            now = system_clock()
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be must not cost an order number
+                return _forecast(plan, draft, spec, place)
+            production.require_room(place, draft, spec)
+            place.mkdir(
+                parents=True, exist_ok=True, mode=0o700
+            )  # a folder that cannot be must not cost an order number
             async with shop.database.writing() as session:
                 plan = await orders.plan(session, gtin, quantity, face, url)
                 key = await session.get_one(SigningKey, plan.kid)
                 shop.signer.open_key(key)
-                scheme = await scheme_of(session, shop.vault, plan.brand.issuer_id)
+                tools = Tools(key, await scheme_of(session, shop.vault, plan.brand.issuer_id))
                 placed = await orders.place(session, plan, now)
                 happening = Happening(Step.COMMISSIONED, now, None, None)
                 await events.record_for_order(session, placed, happening, now)
-            return _export(shop, placed, key, scheme, kinds, folder, quiet=as_json)
+                if kinds:
+                    spec = production.spec_of(placed, kinds, layout)
+                    run = await runs.begin(session, placed, spec, str(place.absolute()), secret, now)
+            if not kinds:
+                return {**about(placed), "files": []}
+            return {
+                **about(placed),
+                **await production.make(shop, placed, run, secret, tools, force, unpacked=unpacked, as_json=as_json),
+            }
 
-    terminal.run(work, as_json=as_json, show=_show)
-
-
-@order.command("export")
-def export_again(
-    gtin: Gtin, number: Number, export: Exports = None, folder: Folder = None, as_json: Json = False
-) -> None:
-    """Write an order's codes again: the same order gives the same codes."""
-
-    async def work() -> dict[str, Any]:
-        async with terminal.workshop(signs=True) as shop:
-            async with shop.database.reading() as session:
-                placed = await orders.order_numbered(session, gtin14(gtin), number)
-                product = await product_with(session, placed.gtin)
-                brand = await session.get_one(Brand, product.brand_id)
-                key = await session.get_one(SigningKey, placed.kid)
-                scheme = await scheme_of(session, shop.vault, brand.issuer_id)
-            kinds = list(dict.fromkeys(export or [ExportKind.CSV]))
-            return _export(shop, placed, key, scheme, kinds, folder, quiet=as_json)
-
-    terminal.run(work, as_json=as_json, show=_show)
+    terminal.run(work, as_json=as_json, show=show)
 
 
 @order.command("list")
@@ -125,24 +125,9 @@ def list_orders(
     async def work() -> list[dict[str, Any]]:
         async with terminal.workshop() as shop, shop.database.reading() as session:
             brand_id = (await brand_named(session, slug)).brand_id if slug else None
-            return [_about(placed) for placed in await orders.orders_of(session, brand_id)]
+            return [about(placed) for placed in await orders.orders_of(session, brand_id)]
 
     terminal.run(work, as_json=as_json, show=lambda rows: terminal.table(rows, "No order yet."))
-
-
-@order.command("activate")
-def activate(gtin: Gtin, number: Number, as_json: Json = False) -> None:
-    """Put an order on sale: its items pay rewards from now on."""
-
-    async def work() -> dict[str, Any]:
-        now = system_clock()
-        async with terminal.workshop() as shop, shop.database.writing() as session:
-            placed = await orders.order_numbered(session, gtin14(gtin), number)
-            if await orders.activate(session, placed):
-                await events.record_for_order(session, placed, Happening(Step.ACTIVATED, now, None, None), now)
-            return _about(placed)
-
-    terminal.run(work, as_json=as_json, show=_show)
 
 
 @order.command("recall")
@@ -160,46 +145,18 @@ def recall(
         async with terminal.workshop() as shop, shop.database.writing() as session:
             placed = await orders.order_numbered(session, gtin14(gtin), number)
             if not yes:
-                return {**_about(placed), "dry_run": True}
+                return {**about(placed), "dry_run": True}
             if await orders.recall(session, placed, reason):
                 await events.record_for_order(session, placed, Happening(Step.RECALLED, now, None, None), now)
-            return _about(placed)
+                assert placed.order_id is not None  # rows read from the database have their key
+                await record_act(session, placed.order_id, "recalled", None, {"reason": placed.recall_reason}, now)
+            return about(placed)
 
-    terminal.run(work, as_json=as_json, show=_show)
-
-
-def _export(
-    shop: Workshop,
-    placed: CodeOrder,
-    key: SigningKey,
-    scheme: SerialScheme,
-    kinds: Sequence[ExportKind],
-    folder: Path | None,
-    *,
-    quiet: bool,
-) -> dict[str, Any]:
-    folder = folder or shop.settings.home / "orders" / f"{placed.gtin}-{placed.order_number:05d}"
-    columns = (
-        TextColumn("Signing and writing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("codes,"),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with ExitStack() as stack:
-        progress = stack.enter_context(Progress(*columns, console=terminal.err, disable=quiet))
-        task = progress.add_task("codes", total=placed.quantity * len(placed.faces) if kinds else 0)
-        written = [stack.enter_context(exports.open_export(kind, placed, folder)) for kind in kinds]
-        chunks = pipeline.generate(placed, scheme, partial(shop.signer.sign_many, key)) if kinds else ()
-        for chunk in chunks:
-            for one in written:
-                one.add(chunk)
-            progress.advance(task, len(chunk.texts))
-    return {**_about(placed), "files": [str(path) for one in written for path in one.paths]}
+    terminal.run(work, as_json=as_json, show=show)
 
 
-def _about(placed: CodeOrder) -> dict[str, Any]:
+def about(placed: CodeOrder) -> dict[str, Any]:
+    """An order as every command tells it."""
     return {
         "gtin": placed.gtin,
         "order": placed.order_number,
@@ -212,13 +169,9 @@ def _about(placed: CodeOrder) -> dict[str, Any]:
     }
 
 
-def _forecast(plan: OrderPlan, kinds: Sequence[ExportKind]) -> dict[str, Any]:
-    # Any signature will do for the size. Not all zero: `qrcode` fails on a block of zero bytes.
-    serial = f"{plan.order_number:05d}{0:09d}"
-    text = encode_text(plan.base_url, plan.faces[0], plan.kid, b"\x55" * SIGNATURE_BYTES, plan.product.gtin, serial)
-    modules = qr.symbol(text)
-    width = (len(modules) + 2 * qr.QUIET_ZONE_MODULES) * MODULE_PX * 25.4 / DPI
-    csv_bytes = plan.quantity * len(plan.faces) * (len(serial) + 1 + len(text) + 1)
+def _forecast(plan: OrderPlan, draft: CodeOrder, spec: RunSpec, folder: Path) -> dict[str, Any]:
+    layout = spec.layout
+    size = qr.measure(plan.base_url, layout.level, layout.printed_module_mm, layout.quiet_zone_modules)
     return {
         "dry_run": True,
         "brand": plan.brand.slug,
@@ -228,16 +181,26 @@ def _forecast(plan: OrderPlan, kinds: Sequence[ExportKind]) -> dict[str, Any]:
         "faces": [face.name.lower() for face in plan.faces],
         "kid": plan.kid,
         "base_url": plan.base_url,
-        "qr_version": qr.version(modules),
-        "qr_width_mm": round(width, 1),
-        "exports": [kind.value for kind in kinds],
-        "csv_bytes": csv_bytes if ExportKind.CSV in kinds else 0,
+        "qr_level": layout.level,
+        "qr_version": size.version,
+        "qr_width_mm": round(size.width_mm, 1),
+        "module_mm": round(layout.printed_module_mm, 3),
+        "warnings": [asdict(warning) for warning in size.warnings],
+        "exports": [kind.value for kind in spec.kinds],
+        "folder": str(folder),
+        "bytes_max": bytes_needed(draft, spec),
+        "bytes_free": free_bytes(folder),
     }
 
 
-def _show(result: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
+    """An order for people, and what to do with it next."""
     for name, value in result.items():
-        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
+        if name == "warnings":
+            for warning in value:
+                out.print(f"warning: {warning['message']}", soft_wrap=True)
+        else:
+            out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
     if result.get("dry_run"):
         out.print("Nothing was changed.")
     elif result["state"] == "dormant":

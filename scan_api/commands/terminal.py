@@ -4,8 +4,9 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +14,15 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,7 +37,7 @@ from offline_sdk.bundle import read_root
 from offline_sdk.errors import VerifyError
 from signer import publication, service
 from signer.publication import TrustBundle
-from signer.service import SigningService
+from signer.service import FileCustodyAccess, SigningService
 
 
 class DatabaseRefused(Unavailable):
@@ -52,6 +62,8 @@ class ExtraMissing(Unavailable):
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 
+_JSON_PROGRESS_S = 1
+
 # Names and reasons are the callers' own text: shown as they are, never read as markup.
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
@@ -71,6 +83,11 @@ class Workshop:
     @cached_property
     def signer(self) -> SigningService:
         return service.with_file_custody(self.settings.keys_folder, lambda: self._passphrase)
+
+    @property
+    def custody_access(self) -> FileCustodyAccess:
+        """What a worker process of this machine needs to sign by itself."""
+        return FileCustodyAccess(self.settings.keys_folder, self._passphrase)
 
     def unlock(self) -> None:
         """Ask for the passphrase. Raises ConfigurationError, also when there is nothing yet that it could open."""
@@ -173,6 +190,60 @@ def refuse(error: FanxingError, *, as_json: bool) -> NoReturn:
 
 def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def progress(doing: str, unit: str, total: int, *, as_json: bool) -> Iterator[Callable[[int], None]]:
+    """Tell how far long work is, with rate and remaining time; the callable hears how much more is done.
+
+    A bar for people; for machines a JSON line on standard error now and then: {"done", "total", "rate", "remaining_s"}.
+    """
+    if as_json:
+        yield _JsonProgress(total).advance
+        return
+    columns = (
+        TextColumn(doing),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit},"),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+class _Rate(ProgressColumn):
+    """How much a second so far."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "…/s")
+
+
+class _JsonProgress:
+    """A line a second at most, and one at the end."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._started = self._told = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._told < _JSON_PROGRESS_S and self._done < self._total:
+            return
+        self._told = now
+        rate = self._done / max(now - self._started, 1e-9)
+        line = {
+            "done": self._done,
+            "total": self._total,
+            "rate": round(rate),
+            "remaining_s": round((self._total - self._done) / rate, 1) if rate else None,
+        }
+        sys.stderr.write(json.dumps(line) + "\n")
+        sys.stderr.flush()
 
 
 def table(rows: Sequence[dict[str, Any]], empty: str) -> None:

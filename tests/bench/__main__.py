@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import checking, issuing, serving
+from tests.bench import checking, drawing, issuing, serving, sheets
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "codes": issuing.codes,
-    "symbols": issuing.symbols,
+    "symbols": drawing.symbols,
+    "sheets": sheets.sheets,
     "checks": checking.checks,
     "serving": serving.serving,
 }

@@ -1,55 +1,62 @@
-"""How fast codes are issued: signed and written, and drawn."""
+"""How fast codes are issued: signed and written as CSV by whole runs, in one process and in two."""
 
-import itertools
+import asyncio
+import os
+import shutil
+import time
 from pathlib import Path
 
-import qrcode
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from codes import pipeline, qr
-from codes.exports.csv import CsvExport
-from tests.bench.factory import Factory
-from tests.bench.figures import Figure, figure, in_turns, rate_of
+from codes.production import Production
+from tests.bench.factory import Works
+from tests.bench.figures import Figure, figure
 
 ROUNDS = 5
-CODES = 20_000
-SYMBOLS = 12
+CODES = 100_000
+MESSAGES = 20_000
 
 
 def codes(folder: Path) -> list[Figure]:
-    """A whole order to a CSV file, beside a loop that does nothing but sign the same messages."""
-    factory = Factory(folder / "keys")
-    order = factory.order(CODES)
-    messages = factory.messages(order)
-    _, secret = crypto_sign_seed_keypair(bytes(range(32)))
-    numbers = itertools.count()
+    """Whole runs with their rows, hashes and flushes, beside a loop that does nothing but sign such messages."""
+    return asyncio.run(_codes(folder))
 
-    def export() -> None:
-        with CsvExport(order, folder / str(next(numbers))) as file:
-            for chunk in pipeline.generate(order, factory.scheme, factory.sign):
-                file.add(chunk)
 
-    def bare() -> None:
+async def _codes(folder: Path) -> list[Figure]:
+    works = Works(folder)
+    await works.open()
+    order = await works.order(CODES)
+    messages = works.messages(order, MESSAGES)
+    _, secret = crypto_sign_seed_keypair(os.urandom(32))
+
+    def bare() -> float:
+        started = time.perf_counter()
         for message in messages:
             crypto_sign(message, secret)
+        return MESSAGES / (time.perf_counter() - started)
 
-    ours, yardstick = in_turns(ROUNDS, lambda: rate_of(CODES, export), lambda: rate_of(CODES, bare))
-    return [figure("codes to CSV, file custody, one process", ours, "codes/s", "bare PyNaCl signing", yardstick)]
+    async def run(workers: int) -> float:
+        work, engine = await works.production(order, workers)
+        async with engine:  # a worker process starts within two seconds, which an order of millions does not notice
+            started = time.perf_counter()
+            await work.carry_through(engine, lambda _count: None)
+            seconds = time.perf_counter() - started
+        _check(work)
+        return CODES / seconds
+
+    rates: list[list[float]] = [[], [], []]
+    for _ in range(ROUNDS):
+        for measured, value in zip(rates, (await run(1), (bare() + bare()) / 2, await run(2)), strict=True):
+            measured.append(value)
+    await works.database.close()
+    one, yardstick, two = rates
+    return [
+        figure("codes to CSV, one process", one, "codes/s", "bare PyNaCl signing", yardstick),
+        figure("codes to CSV, two processes", two, "codes/s", "one process", one),
+    ]
 
 
-def symbols(folder: Path) -> list[Figure]:
-    """QR symbols with explicit segments, beside `qrcode` left to find segments itself; both try all eight masks."""
-    texts = Factory(folder / "keys").texts(SYMBOLS)
-
-    def explicit() -> None:
-        for text in texts:
-            qr.symbol(text)
-
-    def automatic() -> None:
-        for text in texts:
-            code = qrcode.QRCode(error_correction=qrcode.constants.ERROR_CORRECT_M, border=0)
-            code.add_data(text)
-            code.make(fit=True)
-
-    ours, yardstick = in_turns(ROUNDS, lambda: rate_of(SYMBOLS, explicit), lambda: rate_of(SYMBOLS, automatic))
-    return [figure("QR symbols, best mask", ours, "symbols/s", "qrcode, automatic segments", yardstick)]
+def _check(work: Production) -> None:
+    folder = Path(work.run.folder)
+    assert (folder / "outer.csv").read_bytes().count(b"\n") == CODES + 1
+    shutil.rmtree(folder)

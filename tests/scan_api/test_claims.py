@@ -54,6 +54,15 @@ def test_repeated_scans_add_up_to_mobile_data_that_arrives(stand: Stand) -> None
     assert [told[order]["deliveries"] for order in orders] == [1, 1, 1]
 
 
+def test_a_code_under_an_upper_case_host_pays_and_is_the_same_item(stand: Stand) -> None:
+    member, item = stand.member(), stand.take_item()
+    upper = stand.claim(member, item.inner, code_text=stand.text(item.inner).upper())
+    assert (upper.status_code, upper.json()["prize"]) == (201, {"kind": "points", "amount": 100})
+    assert _error(stand.claim(member, item.inner)) == (409, "AlreadyClaimed")
+    mixed = stand.text(item.inner).replace("http", "Http")
+    assert _error(stand.claim(member, item.inner, code_text=mixed)) == (400, "Malformed")
+
+
 def test_coupon_comes_with_its_code_again_and_again(stand: Stand) -> None:
     member, item = stand.member(), stand.take_item()
     answers = [stand.claim(member, item.outer, "coupon", key=NEW_KEY) for _ in range(2)]

@@ -10,8 +10,8 @@ import pytest
 from tests.stand import GTIN, Item, Stand
 
 # CBV 2.0, 7.1 and 7.2: the standard's own words, of which a history uses these.
-BUSINESS_STEPS = {"commissioning", "shipping", "receiving", "holding", "inspecting"}
-DISPOSITIONS = {"encoded", "active", "in_transit", "in_progress", "recalled"}
+BUSINESS_STEPS = {"commissioning", "shipping", "receiving", "holding", "inspecting", "decommissioning"}
+DISPOSITIONS = {"encoded", "active", "in_transit", "in_progress", "recalled", "inactive"}
 ACTIONS = {"ADD", "OBSERVE", "DELETE"}  # EPCIS 2.0, 7.3.2
 ZONE = re.compile(r"[+-](0[0-9]|1[0-4]):[0-5][0-9]")
 

@@ -20,9 +20,12 @@ from scan_api.web.views import (
     OfferView,
     OneTimeCodeProblem,
     OneTimeCodeView,
+    PackageProblem,
+    PackageView,
     PhoneProblem,
     PhoneView,
     PrizeKind,
+    ReportView,
     ScanState,
     ScanView,
     Step,
@@ -96,6 +99,7 @@ def _faces(language: Language) -> dict[str, str]:
         "long-names": replace(genuine, brand_name=LONG_NAME, product_name=LONG_NAME, member=member),
         "recalled": replace(genuine, state="recalled", scan_count=4),
         "revoked": replace(genuine, state="revoked", scan_count=4),
+        "voided": replace(genuine, state="voided", scan_count=4),
     }
     bare: tuple[ScanState, ...] = ("unknown", "malformed", "error")
     scans |= {state: ScanView(language, state, code_text=INNER_CODE_TEXT) for state in bare}
@@ -128,6 +132,12 @@ def _faces(language: Language) -> dict[str, str]:
     for kind in get_args(PrizeKind):
         coupon_code = "FX7K2M9QWT4B" if kind == "coupon" else None
         faces[f"claimed-{kind}"] = pages.claimed(ClaimedView(language, "夏日", kind, 5, 1_280, coupon_code, card))
+    package = PackageView(language, "0199-package", "0199-report")
+    faces["package"] = pages.package(package)
+    faces["package-received"] = pages.package(replace(package, report=ReportView(received=(9_500, 100, 11))))
+    for package_problem in get_args(PackageProblem):
+        refused = replace(package, problem=package_problem, code="PackageUnknown", detail="range 2 runs backwards")
+        faces[f"package-{package_problem}"] = pages.package(replace(refused, report=ReportView("0-9", LONG_NAME, "")))
     for reason in get_args(ErrorReason):
         faces[f"error-{reason}"] = pages.error(pages.error_view(language, reason, "web-9"))
     return faces

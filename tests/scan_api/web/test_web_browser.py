@@ -199,7 +199,7 @@ def test_the_forms_work_without_scripts(site: Site, page: Page) -> None:
 
 
 def test_the_verdict_is_seen_without_scrolling(site: Site, page: Page) -> None:
-    for state in ("first", "again", "careful", "recalled", "revoked", "unknown", "malformed", "error"):
+    for state in ("first", "again", "careful", "recalled", "revoked", "voided", "unknown", "malformed", "error"):
         for language in ("zh", "en"):
             page.goto(f"{site.address}/{language}-scan-{state}")
             lead = page.locator(".verdict .lead").bounding_box()

@@ -251,7 +251,7 @@ def test_a_warning_changes_the_verdict_itself(genuine: ScanView) -> None:
         assert "good" not in str(document.all("body")[0]["class"])
 
 
-@pytest.mark.parametrize("state", ["unknown", "revoked", "recalled", "malformed", "error"])
+@pytest.mark.parametrize("state", ["unknown", "revoked", "recalled", "voided", "malformed", "error"])
 def test_a_bad_verdict_says_what_to_do_first_and_offers_no_prize(genuine: ScanView, state: str) -> None:
     document = Document(pages.scan(replace(genuine, state=state, member=MemberView(5))))  # type: ignore[arg-type]
     todo = document.text.index(says(genuine.language, f"{state}.todo.1"))

@@ -45,6 +45,7 @@ def test_no_wording_is_blank_or_left_in_the_other_language() -> None:
         ("phone.problem.{}", views.PhoneProblem),
         ("otp.problem.{}", views.OneTimeCodeProblem),
         ("coupon.{}", views.CouponStatus),
+        ("package.problem.{}", views.PackageProblem),
     ],
 )
 def test_every_value_of_a_view_has_a_wording(family: str, kind: object) -> None:
