@@ -353,7 +353,7 @@ async def _paint(
 ) -> list[IndexRange]:
     """Give ranges a value, or none, over what was `found` there. Returns the parts that had another."""
     if value is None:
-        changed = common(ranges, [mark for mark, _ in found])
+        changed = merged(common(ranges, [mark for mark, _ in found]))  # neighbours may have had two holders
     else:
         changed = without(ranges, [mark for mark, old in found if old == value])
     painted = _painted(found, ranges, value)

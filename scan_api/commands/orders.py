@@ -92,14 +92,13 @@ def create(
             if dry_run:
                 return _forecast(plan, draft, spec, place)
             production.require_room(place, draft, spec)
-            place.mkdir(
-                parents=True, exist_ok=True, mode=0o700
-            )  # a folder that cannot be must not cost an order number
             async with shop.database.writing() as session:
                 plan = await orders.plan(session, gtin, quantity, face, url)
                 key = await session.get_one(SigningKey, plan.kid)
                 shop.signer.open_key(key)
                 tools = Tools(key, await scheme_of(session, shop.vault, plan.brand.issuer_id))
+                # A folder that cannot be must not cost an order number.
+                place.mkdir(parents=True, exist_ok=True, mode=0o700)
                 placed = await orders.place(session, plan, now)
                 happening = Happening(Step.COMMISSIONED, now, None, None)
                 await events.record_for_order(session, placed, happening, now)

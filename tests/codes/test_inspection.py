@@ -18,7 +18,7 @@ from codes import inspection, qr
 from codes.inspection import Expectation, Finding, Report, pictures, scans, symbols
 from codes.inspection.grades import Grade, measure
 from codes.inspection.scans import DpiOutOfRange, Grey, Page, ScanTooLarge, ScanUnreadable, count_pages, pages
-from codes.orders import CodeOrder
+from codes.orders import CodeOrder, OrderState
 from codes.ranges import IndexRange
 from codes.serials import SerialScheme
 from offline_sdk import BundleKey, Profile, Verifier
@@ -104,10 +104,11 @@ def inspect(scheme: SerialScheme, verifier: Verifier, make_order: MakeOrder) -> 
         ranges: Sequence[IndexRange] = (IndexRange(0, QUANTITY - 1),),
         faces: Sequence[Profile] | None = None,
         judge: Verifier = verifier,
+        voided: Sequence[IndexRange] = (),
         **order: Any,
     ) -> Report:
         placed: CodeOrder = make_order(**{"quantity": QUANTITY, "faces": tuple(Profile), **order})
-        expectation = Expectation(placed, scheme, ranges, faces)
+        expectation = Expectation(placed, scheme, ranges, faces, voided)
         return inspection.inspect(
             (page_of(picture, number) for number, picture in enumerate(pictures, 1)), expectation, judge
         )
@@ -240,6 +241,29 @@ def test_a_revoked_item_is_refused_and_not_missing(
     assert [(one.reason, one.serial) for one in report.listed[Finding.REFUSED]] == [("Revoked", revoked)]
     assert amiss(report) == {Finding.REFUSED: 1}
     assert missing(report) == {Profile.OUTER: []}
+
+
+@pytest.mark.parametrize("printed", [QUANTITY, 10])
+def test_a_voided_item_is_refused_where_it_is_and_not_missing_where_it_is_not(
+    printed: int, texts: Texts, inspect: Inspect
+) -> None:
+    report = inspect(sheet(texts(count=printed)), voided=[IndexRange(3, 3), IndexRange(10, 11)])
+    refused = [texts()[place][-14:] for place in (3, 10, 11) if place < printed]
+    assert [(one.reason, one.serial) for one in report.listed[Finding.REFUSED]] == [("Voided", one) for one in refused]
+    assert amiss(report) == {Finding.REFUSED: len(refused)}
+    assert missing(report) == {Profile.OUTER: []}
+
+
+def test_nothing_of_a_recalled_order_is_fine(clean_sheet: Grey, inspect: Inspect) -> None:
+    report = inspect(clean_sheet, state=OrderState.RECALLED)
+    assert {one.reason for one in report.listed[Finding.REFUSED]} == {"Recalled"}
+    assert amiss(report) == {Finding.REFUSED: QUANTITY}
+
+
+def test_a_code_under_another_key_than_its_orders_was_never_ordered(texts: Texts, inspect: Inspect) -> None:
+    report = inspect(sheet([*texts(count=QUANTITY - 1), *texts(QUANTITY - 1, 1, kid=42)]))
+    assert [one.reason for one in report.listed[Finding.FOREIGN]] == ["NeverOrdered"]
+    assert missing(report) == {Profile.OUTER: [(11, 11)]}
 
 
 def scratched(page: Grey, place: int) -> Grey:
@@ -484,6 +508,23 @@ def test_every_page_of_a_scan_is_read(name: str, tmp_path: Path, texts: Texts, i
     assert [page.number for page in read] == [1, 2, 3]
     if name == "scan.tif":
         assert inspect(*(page.grey for page in read)).is_clean
+
+
+def test_the_smaller_copy_behind_a_phones_photograph_is_no_page(
+    tmp_path: Path, clean_sheet: Grey, inspect: Inspect
+) -> None:
+    photograph = Image.fromarray(clean_sheet).convert("RGB")
+    photograph.save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=[photograph.reduce(2)])
+    assert count_pages([tmp_path / "photo.jpg"]) == 1
+    (page,) = pages([tmp_path / "photo.jpg"])
+    assert inspect(page.grey).is_clean
+
+
+@pytest.mark.parametrize("kind", ["GIF", "EPS", "BMP"])
+def test_only_the_formats_of_scanners_are_opened(kind: str, tmp_path: Path, clean_sheet: Grey) -> None:
+    Image.fromarray(clean_sheet).save(tmp_path / "scan.png", kind)
+    with pytest.raises(ScanUnreadable):
+        count_pages([tmp_path / "scan.png"])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])

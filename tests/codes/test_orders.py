@@ -101,7 +101,7 @@ async def test_no_face_or_a_face_twice_is_refused(database: Database, market: Ma
 
 
 async def test_a_base_url_that_codes_cannot_carry_is_refused(database: Database, market: Market) -> None:
-    for url in ["", "id.example.cn", "https://id.example.cn/", "HTTPS://ID.EXAMPLE.CN", "ftp://a.cn", "https://a.cn:0"]:
+    for url in ["", "id.example.cn", "https://id.example.cn/", "Https://id.example.cn", "ftp://a.cn", "https://a.cn:0"]:
         async with database.writing() as session:
             with pytest.raises(BaseUrlInvalid):
                 await orders.plan(session, GTIN, 1, BOTH, url)

@@ -114,6 +114,18 @@ def test_a_range_and_a_face_narrow_what_is_expected(desk: Desk) -> None:
     assert desk.inspect(str(scan), "--range 2-3 --face inner").exit_code == 1
 
 
+def test_what_was_voided_or_recalled_since_it_was_printed_is_refused(desk: Desk) -> None:
+    whole, rest = desk.sheet("whole.png", desk.codes()), desk.sheet("rest.png", desk.codes()[2:])
+    desk.ask(f"order void --gtin {GTIN} --order 1 --range 0-1 --yes")
+    done = desk.inspect(str(whole))
+    assert done.exit_code == 1
+    assert "Refused, 2:" in done.stdout
+    assert "Voided" in done.stdout
+    assert desk.inspect(str(rest)).exit_code == 0
+    desk.ask(f"order recall --gtin {GTIN} --order 1 --reason glass --yes")
+    assert "Recalled" in desk.inspect(str(rest)).stdout
+
+
 @ON_SQLITE
 def test_pictures_of_the_pages_are_the_owners_alone(desk: Desk) -> None:
     scan = desk.sheet("scan.png", desk.codes()[:4])

@@ -33,6 +33,8 @@ PUBLIC_PATHS = {
     "/v1/brand/events",
     "/v1/shop/redemptions",
     "/v1/regulator/items/{gtin}/{serial}",
+    "/packages/{package_id}",
+    "/packages/{package_id}/report",
     "/{code_path}",
 }
 
