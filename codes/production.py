@@ -5,7 +5,9 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from codes import manifest, runs
 from codes.engines import Engine
@@ -21,6 +23,8 @@ from kit.files import require_free
 
 SECTIONS_AHEAD = 2
 """Sections leased for each worker: one that it makes, and one that waits, so that it never stands still."""
+
+T = TypeVar("T")
 
 Advance = Callable[[int], None]
 """Hears how many more codes are on the disk."""
@@ -48,15 +52,10 @@ class Production:
             try:
                 done = await self._recover(files, advance)
                 await self._make(engine, files, done, advance)
+                await self._publish(files, done)
             except BaseException:
                 await self._let_go()
                 raise
-            await asyncio.to_thread(files.publish)
-            now = self.clock()
-            content = manifest.build(self.order, self.run, files.summary(), done, now)
-            manifest.write(folder, content, self.sign(manifest.to_be_signed(content)))
-            async with self.database.writing() as session:
-                await runs.finish(session, self.run, now)
             files.clear()
         return folder / manifest.MANIFEST_NAME
 
@@ -65,12 +64,15 @@ class Production:
         async with self.database.reading() as session:
             recorded = await runs.written(session, self.run)
         spec = self._spec
+        whole = len(recorded) == spec.section_count
         done = []
         for section in itertools.islice(spec.sections(), len(recorded)):
             # Sections are written in order: what is recorded is a beginning, without holes.
-            done.append(recorded[int(section.face), section.number])
+            parts = recorded[int(section.face), section.number]
+            await _in_thread(partial(files.check, parts, whole=whole))
+            done.append(parts)
             advance(section.count)
-        await asyncio.to_thread(files.recover, done)
+        await _in_thread(files.cut_off)
         bytes_written = sum(part.bytes for part in itertools.chain.from_iterable(done))
         require_free(Path(self.run.folder), bytes_needed(self.order, spec) - bytes_written)
         return done
@@ -89,7 +91,7 @@ class Production:
             await go_on([], engine.workers * SECTIONS_AHEAD)
             while making:
                 section, rendering = making[0]
-                parts = await asyncio.to_thread(files.append, await rendering)
+                parts = await _in_thread(partial(files.append, await rendering))
                 making.popleft()
                 await go_on([(section, parts)], 1)
                 done.append(parts)
@@ -98,6 +100,14 @@ class Production:
             for _section, rendering in making:
                 rendering.cancel()
             await asyncio.gather(*(rendering for _section, rendering in making), return_exceptions=True)
+
+    async def _publish(self, files: RunFiles, done: Sequence[Sequence[Part]]) -> None:
+        await _in_thread(files.publish)
+        now = self.clock()
+        content = manifest.build(self.order, self.run, files.summary(), done, now)
+        manifest.write(Path(self.run.folder), content, self.sign(manifest.to_be_signed(content)))
+        async with self.database.writing() as session:
+            await runs.finish(session, self.run, now)
 
     async def _let_go(self) -> None:
         # So that no agent signs for a run that nobody works on. If this fails, the lease ends by itself.
@@ -110,6 +120,16 @@ class Production:
     @property
     def _spec(self) -> RunSpec:
         return RunSpec.from_text(self.run.spec)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Work on the files in a thread. Whoever is cancelled waits for it: the lock must not go while a thread writes."""
+    working = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.gather(working, return_exceptions=True)
+        raise
 
 
 def bytes_needed(order: CodeOrder, spec: RunSpec) -> int:

@@ -161,8 +161,12 @@ async def release(session: Session, order: CodeOrder, ranges: Sequence[IndexRang
 
 
 async def check_printable(session: Session, order: CodeOrder, ranges: Sequence[IndexRange]) -> None:
-    """Raises RangeVoided when a part is voided: the same codes may be printed again, but never those. RangeInvalid."""
+    """Refuse what must not be printed again, although the codes would be the same.
+
+    Raises RangeVoided for a part that is voided, OrderStateForbids for a recalled order, RangeInvalid.
+    """
     ranges = _checked(order, ranges)
+    _refuse_recalled(order)
     _refuse_voided(order, ranges, await _marks(session, order, Layer.STATE, ranges))
 
 
@@ -285,9 +289,13 @@ async def _lock(session: Session, order: CodeOrder, ranges: Sequence[IndexRange]
     ranges = _checked(order, ranges)
     session.add(order)  # it may have been read in a session that is closed by now
     await session.refresh(order, with_for_update=True)
+    _refuse_recalled(order)
+    return ranges
+
+
+def _refuse_recalled(order: CodeOrder) -> None:
     if order.state == OrderState.RECALLED:
         raise OrderStateForbids(f"order {order.order_number:05d} of {order.gtin} is recalled and stays so")
-    return ranges
 
 
 def _checked(order: CodeOrder, ranges: Sequence[IndexRange]) -> list[IndexRange]:

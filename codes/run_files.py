@@ -6,14 +6,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from codes.rendering import RenderedPart
 from codes.runs import Part
 from kit.errors import Conflict
-from kit.files import PRIVATE_MODE, DiskFull, flush_folder
+from kit.files import PRIVATE_MODE, DiskFull, flush_folder, make_folder
 
 _READ_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,7 +44,7 @@ class RunFiles:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep every other process away from these files. Raises RunBusy when one is at work."""
-        self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._work)
         lock = os.open(self._work, os.O_RDONLY | os.O_DIRECTORY)
         try:
             try:
@@ -60,14 +60,25 @@ class RunFiles:
             self._open.clear()
             os.close(lock)
 
-    def recover(self, sections: Iterable[Sequence[Part]]) -> None:
-        """Check what was recorded as written, and cut off what was not.
+    def require_idle(self) -> None:
+        """Raises RunBusy when another process of this machine is at work on these files."""
+        if self._work.exists():
+            with self.held():
+                pass
+
+    def check(self, parts: Sequence[Part], *, whole: bool) -> None:
+        """Check the next section that was recorded as written. `whole`: so were all the others of the run.
 
         Raises ExportDamaged when a file no longer holds what was written to it.
         """
-        for parts in sections:
-            for part in parts:
-                self._check(part)
+        for part in parts:
+            self._check(part, self._where(part.path, whole=whole))
+
+    def cut_off(self) -> None:
+        """Remove what is beyond the sections that were checked. Raises ExportDamaged when it is published already."""
+        for path, length in self._bytes.items():
+            if not (self._work / path).exists() and (self._folder / path).stat().st_size != length:
+                raise self._damaged(path)
         for path in self._files_at_work():
             if path not in self._bytes:
                 (self._work / path).unlink()
@@ -77,11 +88,11 @@ class RunFiles:
     def _files_at_work(self) -> list[str]:
         return [path.relative_to(self._work).as_posix() for path in self._work.rglob("*") if path.is_file()]
 
-    def _check(self, part: Part) -> None:
+    def _check(self, part: Part, place: Path) -> None:
         digest, missing = hashlib.sha256(), part.bytes
         whole = self._digests.setdefault(part.path, hashlib.sha256())
         try:
-            with self._where(part.path).open("rb") as file:
+            with place.open("rb") as file:
                 file.seek(self._bytes.get(part.path, 0))
                 while missing and (block := file.read(min(missing, _READ_BYTES))):
                     digest.update(block)
@@ -90,15 +101,19 @@ class RunFiles:
         except FileNotFoundError:
             pass
         if missing or digest.hexdigest() != part.sha256:
-            raise ExportDamaged(
-                f"{part.path} of run {self._run_id} is not what was written to it",
-                hint="`fanxing order export` makes the order's codes anew.",
-            )
+            raise self._damaged(part.path)
         self._bytes[part.path] = self._bytes.get(part.path, 0) + part.bytes
 
-    def _where(self, path: str) -> Path:
-        # A run that was killed while it was published has some of its files at their places already.
-        return self._work / path if (self._work / path).exists() else self._folder / path
+    def _damaged(self, path: str) -> ExportDamaged:
+        return ExportDamaged(
+            f"{path} of run {self._run_id} is not what was written to it",
+            hint="`fanxing order export` makes the order's codes anew.",
+        )
+
+    def _where(self, path: str, *, whole: bool) -> Path:
+        # A run that was killed while it was published has some of its files at their places already. One that is not
+        # whole has none there: what stands there is another run's, however alike, and not to be gone on from.
+        return self._folder / path if whole and not (self._work / path).exists() else self._work / path
 
     def append(self, parts: Sequence[RenderedPart]) -> list[Part]:
         """Add a section's bytes to its files, and have them on the disk. Raises DiskFull."""
@@ -135,7 +150,7 @@ class RunFiles:
 
     @staticmethod
     def _opened(path: Path) -> int:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE)
         flush_folder(path.parent)  # a row must never speak of a file whose name a power cut took
         return file
@@ -149,7 +164,7 @@ class RunFiles:
         for path in self._bytes:
             source, target = self._work / path, self._folder / path
             if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(target.parent)
                 source.replace(target)
         for parent in {(self._folder / path).parent for path in self._bytes}:
             flush_folder(parent)

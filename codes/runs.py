@@ -110,6 +110,11 @@ class RunSpec:
         """Items of one face."""
         return sum(last - first + 1 for first, last in self.ranges)
 
+    @property
+    def section_count(self) -> int:
+        """How many sections there are, of all faces."""
+        return -(-self.items // self.section_items) * len(self.faces)
+
     def sections(self) -> Iterator[Section]:
         return sections(self.faces, self.ranges, self.section_items)
 

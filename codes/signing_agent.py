@@ -14,14 +14,17 @@ that its run was to make: the agent computes the item numbers itself, and looks 
 import asyncio
 import json
 import os
+import signal
 import socket
 import socketserver
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 
 import numpy as np
+from sqlalchemy.exc import SQLAlchemyError
 
 from codes import runs
 from codes.catalogue import Brand, product_with
@@ -41,6 +44,8 @@ from signer.service import FileCustodyAccess
 SECRET_BYTES = 32
 SECTION_ITEMS_MAX = 100_000
 CONNECTIONS_MAX = 256
+ANSWER_S_MAX = 120
+"""How long a worker waits for the agent: to sign the largest section takes a few seconds."""
 IDLE_S_MAX = 3_600
 _REQUEST = Struct(">BQI")
 _LENGTH = Struct(">I")
@@ -74,26 +79,33 @@ class LeasedSigner:
     def signer(self, recipe: Recipe) -> Sign:
         """Raises AgentMissing when nobody listens, SigningRefused when the lease is not, or no longer, good."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_S_MAX)
         try:
             connection.connect(str(self.path))
         except OSError as error:
             connection.close()
             raise AgentMissing(
-                f"no signing agent at {self.path}: {error.strerror}", hint="`fanxing signer agent` starts one."
+                f"no signing agent at {self.path}: {error.strerror or error}", hint="`fanxing signer agent` starts one."
             ) from None
         stream = connection.makefile("rwb")
         connection.close()  # the stream keeps it open, for as long as somebody can sign through it
         prefix = f"{recipe.order_number:0{ORDER_DIGITS}d}"
 
         def exactly(count: int) -> bytes:
-            content = stream.read(count)
+            try:
+                content = stream.read(count)
+            except OSError as error:
+                raise AgentMissing(f"the signing agent at {self.path} does not answer: {error}") from None
             if len(content) < count:
                 raise AgentMissing(f"the signing agent at {self.path} ended")
             return content
 
         def ask(request: bytes) -> None:
-            stream.write(request)
-            stream.flush()
+            try:
+                stream.write(request)
+                stream.flush()
+            except OSError as error:
+                raise AgentMissing(f"the signing agent at {self.path} ended: {error}") from None
             if exactly(1) != _SIGNED:
                 (length,) = _LENGTH.unpack(exactly(_LENGTH.size))
                 refusal = json.loads(exactly(min(length, _REFUSAL_BYTES_MAX)))
@@ -120,7 +132,7 @@ class LeasedSigner:
 class SigningRoom:
     """What the agent signs with: the database that knows the leases, the vault of the serial keys, the key files."""
 
-    database_url: str
+    database_url: str = field(repr=False)  # it may hold the database's password
     vault: Vault
     custody: FileCustodyAccess
     clock: Clock
@@ -172,6 +184,17 @@ class _Handler(socketserver.StreamRequestHandler):
     server: "SigningAgent"
 
     def handle(self) -> None:
+        # This process was forked for one connection. While it held the agent's own socket too, an agent that was killed
+        # would seem to be there: its successor would be refused, and workers would wait for it.
+        self.server.socket.close()
+        try:
+            self._serve()
+        except SQLAlchemyError as error:
+            self._refuse(Unavailable(f"the agent's database does not answer: {type(error).__name__}"))
+        except OSError:
+            pass  # the worker is gone
+
+    def _serve(self) -> None:
         secret = self.rfile.read(SECRET_BYTES)
         if len(secret) < SECRET_BYTES:
             return
@@ -184,8 +207,6 @@ class _Handler(socketserver.StreamRequestHandler):
         try:
             while len(request := self.rfile.read(_REQUEST.size)) == _REQUEST.size:
                 self._answer(grant, *_REQUEST.unpack(request))
-        except (ConnectionError, TimeoutError):
-            pass  # the worker is gone
         finally:
             grant.close()
 
@@ -226,6 +247,9 @@ class SigningAgent(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         try:
             self.serve_forever()
         finally:
+            for child in self.active_children or ():
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)  # an agent that is stopped signs nothing more
             self.server_close()
             Path(str(self.server_address)).unlink(missing_ok=True)
 

@@ -67,6 +67,14 @@ def write_secret(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Have a folder, with its name and those of its missing parents on the disk; new ones are their owner's alone."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        flush_folder(folder.parent)
+
+
 def flush_folder(folder: Path) -> None:
     """Have the names in a folder on the disk."""
     # Without it a power cut can lose the name of a file whose content is safe: a key, say, whose row is committed.

@@ -36,7 +36,8 @@ class LocalEngine:
     async def __aenter__(self) -> Self:
         try:
             for _ in range(self._workers):
-                command = (sys.executable, "-m", "codes.worker")
+                # -P: a folder that the command happens to run in must not lend its modules to a process with keys.
+                command = (sys.executable, "-P", "-m", "codes.worker")
                 self._processes.append(
                     await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_PIPE_BYTES)
                 )

@@ -19,7 +19,7 @@ import numpy as np
 from codes.inspection.grades import Grade, Quality, measure
 from codes.inspection.scans import Page
 from codes.inspection.symbols import Symbol, find
-from codes.orders import CodeOrder
+from codes.orders import CodeOrder, OrderState
 from codes.ranges import IndexRange, merged, without
 from codes.serials import SerialScheme
 from offline_sdk.code_text import CodeText, Profile, parse
@@ -39,7 +39,7 @@ class Finding(StrEnum):
     GENUINE = "genuine"
     DOUBLED = "doubled"  # a genuine code met before
     FOREIGN = "foreign"  # genuine, but not to be here
-    REFUSED = "refused"  # forged, altered, revoked, or no item code at all
+    REFUSED = "refused"  # forged, altered, revoked, voided, recalled, or no item code at all
     UNREADABLE = "unreadable"
 
 
@@ -47,13 +47,15 @@ class Finding(StrEnum):
 class Expectation:
     """What should be on the scan: items of an order, of these ranges of issue indexes.
 
-    `faces` None: whichever of the order's faces are met.
+    `faces` None: whichever of the order's faces are met. `voided`, disjoint and ascending, are the order's ranges that
+    were withdrawn: none of them is expected, and none may be on a label.
     """
 
     order: CodeOrder
     scheme: SerialScheme
     ranges: Sequence[IndexRange]
     faces: Sequence[Profile] | None = None
+    voided: Sequence[IndexRange] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,8 @@ class _Tally:
                 reason = "OtherAddress"
             else:
                 first = self._met[Profile(code.profile)].setdefault(index, place)
-                if verdict.is_genuine:
+                reason = verdict.error or self._why_withdrawn(index)
+                if reason is None:
                     finding = Finding.GENUINE if first is place else Finding.DOUBLED
                 first = None if first is place else first
         return Inspected(finding, reason, verdict.gtin, verdict.serial, face, place, symbol, quality, first)
@@ -282,12 +285,17 @@ class _Tally:
             return "OtherProduct"
         if code.order != order.order_number:
             return "OtherOrder"
-        if index >= order.quantity or code.profile not in order.faces:
+        if index >= order.quantity or code.profile not in order.faces or code.kid != order.kid:
             return "NeverOrdered"
         if faces is not None and code.profile not in faces:
             return "OtherFace"
-        at = bisect_right(self._ranges, index, key=lambda one: one.first) - 1
-        return None if at >= 0 and index <= self._ranges[at].last else "OutsideRange"
+        return None if _holds(self._ranges, index) else "OutsideRange"
+
+    def _why_withdrawn(self, index: int) -> str | None:
+        """What a bundle does not know: the same words as a scan's."""
+        if self._expected.order.state == OrderState.RECALLED:
+            return "Recalled"
+        return "Voided" if _holds(self._expected.voided, index) else None
 
     def _is_wanted(self, face: Profile) -> bool:
         if self._expected.faces is not None:
@@ -300,8 +308,14 @@ class _Tally:
         firsts = indexes[np.concatenate(([0], cuts + 1))] if met else indexes
         lasts = indexes[np.concatenate((cuts, [-1]))] if met else indexes
         runs = [IndexRange(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
-        gaps = without(self._ranges, runs)
+        gaps = without(without(self._ranges, self._expected.voided), runs)
         return Missing(face, sum(gap.items for gap in gaps), tuple(gaps[:LISTED_MAX]))
+
+
+def _holds(ranges: Sequence[IndexRange], index: int) -> bool:
+    """Whether an index lies in one of the ranges, which are disjoint and ascending."""
+    at = bisect_right(ranges, index, key=lambda one: one.first) - 1
+    return at >= 0 and index <= ranges[at].last
 
 
 class _Grading:

@@ -1,6 +1,7 @@
 """Scans: the pages of PDF files and pictures, as grey arrays, with limits and without surprises."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ PAGE_PIXELS_MAX = 89_000_000
 PAGES_MAX = 10_000
 _POINTS_PER_INCH = 72
 _METADATA_DPI_MIN = 100  # 1, 72 and 96 are what programs write that know nothing of a scanner
+_FORMATS = ("PNG", "JPEG", "TIFF")  # a decoder of each other format would be one more for hostile files to aim at
 _PDF_MARK = b"%PDF-"
 _PDF_MARK_BYTES_MAX = 1024  # readers look for it in the first kilobyte (ISO 32000-1, annex H.3.4.1)
 
@@ -43,7 +45,11 @@ class DpiOutOfRange(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a scan. `number` counts the pages of its file from 1; `dpi` is None where nobody knows it."""
+    """One page of a scan.
+
+    `name` is its file's, or the path where several files have that name; `number` counts the pages of its file from 1;
+    `dpi` is None where nobody knows it.
+    """
 
     name: str
     number: int
@@ -60,7 +66,7 @@ def count_pages(scans: Sequence[Path]) -> int:
                 count += len(document)
         else:
             with _picture(scan) as picture:
-                count += getattr(picture, "n_frames", 1)
+                count += _frames(picture)
         if count > PAGES_MAX:
             raise ScanTooLarge(
                 f"{scan}: more than {PAGES_MAX:,} pages in all",
@@ -79,8 +85,10 @@ def pages(scans: Sequence[Path], dpi: int | None = None) -> Iterator[Page]:
         raise DpiOutOfRange(
             f"--dpi is {DPI_MIN} to {DPI_MAX}, not {dpi}", hint="300 suits most labels, 600 small ones."
         )
+    names = Counter(scan.name for scan in scans)
     for scan in scans:
-        yield from _pdf_pages(scan, dpi or DPI_DEFAULT) if _is_pdf(scan) else _picture_pages(scan, dpi)
+        name = scan.name if names[scan.name] == 1 else str(scan)
+        yield from _pdf_pages(scan, name, dpi or DPI_DEFAULT) if _is_pdf(scan) else _picture_pages(scan, name, dpi)
 
 
 def _is_pdf(scan: Path) -> bool:
@@ -108,7 +116,7 @@ def _picture(scan: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(scan)
+            picture = Image.open(scan, formats=_FORMATS)
         with picture:
             yield picture
     except (FanxingError, GeneratorExit):
@@ -120,10 +128,10 @@ def _picture(scan: Path) -> Iterator[Image.Image]:
         raise _unreadable(scan, None, error) from None
 
 
-def _pdf_pages(scan: Path, dpi: int) -> Iterator[Page]:
+def _pdf_pages(scan: Path, name: str, dpi: int) -> Iterator[Page]:
     with _document(scan) as document:
         for index in range(len(document)):
-            yield Page(scan.name, index + 1, _rendered(document, index, scan, dpi), dpi)
+            yield Page(name, index + 1, _rendered(document, index, scan, dpi), dpi)
 
 
 def _rendered(document: Any, index: int, scan: Path, dpi: int) -> Grey:
@@ -146,17 +154,22 @@ def _rendered(document: Any, index: int, scan: Path, dpi: int) -> Grey:
         page.close()
 
 
-def _picture_pages(scan: Path, dpi: int | None) -> Iterator[Page]:
+def _picture_pages(scan: Path, name: str, dpi: int | None) -> Iterator[Page]:
     with _picture(scan) as picture:
-        for index in range(getattr(picture, "n_frames", 1)):
-            yield _frame(picture, index, scan, dpi)
+        for index in range(_frames(picture)):
+            yield _frame(picture, index, scan, name, dpi)
 
 
-def _frame(picture: Image.Image, index: int, scan: Path, dpi: int | None) -> Page:
+def _frames(picture: Image.Image) -> int:
+    # What a phone puts behind a photograph (CIPA DC-007) is a smaller copy of it, or how bright it shines: no page.
+    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+
+
+def _frame(picture: Image.Image, index: int, scan: Path, name: str, dpi: int | None) -> Page:
     try:
         picture.seek(index)
         _check_size(scan, index + 1, *picture.size)
-        return Page(scan.name, index + 1, _grey(picture), dpi or _told_dpi(picture))
+        return Page(name, index + 1, _grey(picture), dpi or _told_dpi(picture))
     except FanxingError:
         raise
     except Exception as error:  # as for the file

@@ -233,6 +233,21 @@ async def accept(
     return settled
 
 
+async def printed_elsewhere(session: Session, package: CodePackage, report: PackageReport) -> list[IndexRange]:
+    """What this report calls printed and an accepted one of another package does too: two labels with one code."""
+    others = (
+        select(PackageReport)
+        .join(CodePackage, col(CodePackage.package_id) == PackageReport.package_id)
+        .where(
+            CodePackage.order_id == package.order_id,
+            CodePackage.package_id != package.package_id,
+            PackageReport.state == ReportState.ACCEPTED,
+        )
+    )
+    theirs = merged([one for other in await session.exec(others) for one in other.to_activate])
+    return common(report.to_activate, theirs)
+
+
 async def reject(session: Session, package: CodePackage, report: PackageReport, by: str | None, now: datetime) -> None:
     """Refuse a report for good: nothing follows from it, and later ones may say otherwise. Raises ReportDecided."""
     await _decide(session, report, ReportState.REJECTED, by, now)

@@ -19,16 +19,18 @@ from typing import IO, BinaryIO
 import pyrage
 
 from codes import manifest
-from codes.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileAltered, Manifest
+from codes.manifest import MANIFEST_BYTES_MAX, MANIFEST_NAME, SIGNATURE_NAME, FileAltered, Manifest
 from kit.errors import Conflict, Invalid
 from kit.files import PRIVATE_MODE, DiskFull, replacing, require_free
 
 RECIPIENTS_MAX = 20
 FILES_MAX = 100_000
+NAME_BYTES_MAX = 255  # what every file system takes
 _READ_BYTES = 1 << 20
 _IDENTITY_BYTES_MAX = 64 * 1024
 _AGE_CHUNK_BYTES, _AGE_TAG_BYTES = 64 * 1024, 16  # age-encryption.org/v1, "Payload"
 _AGE_HEADER_BYTES_MAX = 1024  # a recipient, with what age adds of its own accord
+_BYTES_MAX = {MANIFEST_NAME: MANIFEST_BYTES_MAX, SIGNATURE_NAME: 1024}
 _TAR_HEADER_BYTES_MAX = 8 * tarfile.BLOCKSIZE  # a pax header for a long name or a large file, and the plain one
 
 
@@ -240,12 +242,17 @@ class _Hashing:
 
 
 def open_package(
-    path: Path, identity_file: Path, folder: Path, public_keys: PublicKeys, progress: Progress
+    path: Path,
+    identity_file: Path,
+    folder: Path,
+    public_keys: PublicKeys,
+    progress: Progress,
+    require: Callable[[Manifest], None] = lambda contents: None,
 ) -> Manifest:
     """Open a package into a new folder, which appears whole and checked, or not at all. Returns its manifest.
 
     Age proves that nobody altered the file, not who made it: anyone can encrypt to a public key. Who made it is what
-    the manifest's signature proves, under one of `public_keys`.
+    the manifest's signature proves, under one of `public_keys`; `require` may raise over what it says.
     Raises IdentityInvalid, IdentityRefused (sealed for somebody else), PackageDamaged, PackageUnsafe (it holds what
     no manifest speaks of, or reaches out of its folder), ManifestMissing, ManifestInvalid, FileAltered,
     PackageFolderTaken, DiskFull.
@@ -254,12 +261,13 @@ def open_package(
     if folder.exists():
         raise PackageFolderTaken(f"{folder} exists already", hint="Name a new folder; it is made here.")
     require_free(folder.parent, path.stat().st_size)
-    beside = folder.with_name(folder.name + ".part")
+    beside = folder.with_name(f".{folder.name}.fanxing-part")  # a name that nobody gives to a folder of his own
     shutil.rmtree(beside, ignore_errors=True)  # what a crash left
     beside.mkdir(parents=True, mode=0o700)
     try:
         names = _opened(path, identities, beside)
         contents = manifest.read(beside, public_keys)
+        require(contents)
         manifest.check_files(beside, contents, progress)
         if names != {MANIFEST_NAME, SIGNATURE_NAME} | {file.path for file in contents.files}:
             raise _unsafe()
@@ -384,7 +392,11 @@ def _require_plain(member: tarfile.TarInfo, names: set[str]) -> None:
     parts = PurePosixPath(member.name).parts
     plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
     inside = bool(parts) and not member.name.startswith("/") and ".." not in parts and member.name.isprintable()
-    if not (plain and inside and member.name == "/".join(parts)) or member.name in names or len(names) >= FILES_MAX + 2:
+    # Whoever encrypted this is not known yet: no name that the disk refuses, and no manifest that fills the memory.
+    fits = len(member.name.encode()) <= NAME_BYTES_MAX and member.size <= _BYTES_MAX.get(member.name, member.size)
+    own = len(parts) < 2 or parts[0] not in _BYTES_MAX
+    known = member.name in names or len(names) >= FILES_MAX + len(_BYTES_MAX)
+    if not (plain and inside and fits and own and member.name == "/".join(parts)) or known:
         raise _unsafe()
 
 

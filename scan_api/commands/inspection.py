@@ -12,7 +12,7 @@ from codes.catalogue import Brand, gtin14, product_with
 from codes.inspection import Expectation, Finding, Inspected, pictures
 from codes.inspection.grades import MODULE_MM_MIN
 from codes.inspection.scans import Page, count_pages, pages
-from codes.ranges import IndexRange, parse_ranges
+from codes.ranges import IndexRange, ItemState, merged, parse_ranges, standing
 from codes.serials import scheme_of
 from kit.errors import ConfigurationError
 from kit.files import PRIVATE_MODE, replacing
@@ -80,8 +80,10 @@ async def _expectation(
         product = await product_with(session, order.gtin)
         brand = await session.get_one(Brand, product.brand_id)
         scheme = await scheme_of(session, shop.vault, brand.issuer_id)
+        stretches = await standing(session, order)
+    voided = [IndexRange(one.first, one.last) for one in stretches if one.state is ItemState.VOIDED]
     ranges = [IndexRange(0, order.quantity - 1)] if expected is None else parse_ranges(expected, order, scheme)
-    return Expectation(order, scheme, ranges, faces or None)
+    return Expectation(order, scheme, ranges, faces or None, merged(voided))
 
 
 async def _verifier(shop: Workshop) -> Verifier:
@@ -104,7 +106,8 @@ def _watch(advance: Callable[[int], None], folder: Path | None) -> inspection.Wa
             picture = io.BytesIO()
             pictures.draw(page, found).save(picture, "PNG", compress_level=1)
             # Whoever sees an inner code can claim its reward.
-            with replacing(folder / f"{page.name}-{page.number:04d}.png", PRIVATE_MODE) as file:
+            name = f"{page.name.replace('/', '_')}-{page.number:04d}.png"  # a path where names are alike
+            with replacing(folder / name, PRIVATE_MODE) as file:
                 file.write(picture.getbuffer())
         advance(1)
 

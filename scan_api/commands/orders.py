@@ -14,7 +14,7 @@ from codes.production import bytes_needed
 from codes.runs import RunSpec
 from codes.serials import scheme_of
 from kit.clock import iso, system_clock
-from kit.files import free_bytes
+from kit.files import free_bytes, make_folder
 from offline_sdk.code_text import Profile
 from scan_api.commands import production, terminal
 from scan_api.commands.layouts import AskedLayout, layout_options
@@ -83,27 +83,26 @@ def create(
         async with terminal.workshop(signs=not dry_run) as shop:
             url = base_url or shop.settings.base_url
             url = url.upper() if upper_case else url
-            async with shop.database.reading() as session:
-                plan = await orders.plan(session, gtin, quantity, face, url)
             now, secret = system_clock(), production.new_secret()
-            draft = plan.order(now)
-            spec = production.spec_of(draft, kinds, layout)
-            place = folder or production.folder_of(shop, draft)
-            if dry_run:
-                return _forecast(plan, draft, spec, place)
-            production.require_room(place, draft, spec)
-            async with shop.database.writing() as session:
+            async with shop.database.reading() if dry_run else shop.database.writing() as session:
                 plan = await orders.plan(session, gtin, quantity, face, url)
+                draft = plan.order(now)
+                spec = production.spec_of(draft, kinds, layout)
+                # The folder has the order's number in its name: planned and placed in one transaction, or two orders
+                # that are placed at once would share a folder.
+                place = folder or production.folder_of(shop, draft)
+                if dry_run:
+                    return _forecast(plan, draft, spec, place)
                 key = await session.get_one(SigningKey, plan.kid)
                 shop.signer.open_key(key)
                 tools = Tools(key, await scheme_of(session, shop.vault, plan.brand.issuer_id))
-                # A folder that cannot be must not cost an order number.
-                place.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if kinds:
+                    production.require_room(place, draft, spec)
+                    make_folder(place.absolute())  # a folder that cannot be must not cost an order number
                 placed = await orders.place(session, plan, now)
                 happening = Happening(Step.COMMISSIONED, now, None, None)
                 await events.record_for_order(session, placed, happening, now)
                 if kinds:
-                    spec = production.spec_of(placed, kinds, layout)
                     run = await runs.begin(session, placed, spec, str(place.absolute()), secret, now)
             if not kinds:
                 return {**about(placed), "files": []}

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codes import manifest, orders, packages, ranges
 from codes.catalogue import Brand, gtin14, product_with
-from codes.manifest import Manifest
+from codes.manifest import Manifest, ManifestInvalid
 from codes.orders import CodeOrder
 from codes.packages import CodePackage, links, reports, sealing
 from codes.packages.links import PackageLink
+from codes.packages.origin import require_entitled
 from codes.packages.reports import PackageReport, ReportInvalid, ReportState, Told
 from codes.ranges import IndexRange
 from codes.serials import scheme_of
@@ -83,7 +84,8 @@ def seal(
                 await packages.require_name(session, placed, name)
                 contents = manifest.read(folder, await public_keys(session))
                 spans = _spans(placed, contents)
-                await ranges.check_printable(session, placed, [IndexRange(*span) for span in spans])
+                parts = [IndexRange(*span) for span in spans]
+                await ranges.check_printable(session, placed, parts)
                 also_in = await _also_in(session, placed, spans)
             shelf, package_id = shop.settings.home / packages.FOLDER, new_id()
             plan = {
@@ -104,6 +106,9 @@ def seal(
                     # Not in a thread of its own: it would go on after Ctrl-C, and leave a package that no row names.
                     sealed = sealing.seal(folder, contents, recipients, path, advance)
                     async with shop.database.writing() as session:
+                        # Again: sealing takes a while, and a roll may have been voided meanwhile.
+                        now_placed = await orders.order_numbered(session, placed.gtin, number)
+                        await ranges.check_printable(session, now_placed, parts)
                         register = partial(packages.register, session, placed, package_id, name, recipients, spans)
                         made = await register(sealed, None, system_clock())
                 except BaseException:
@@ -115,12 +120,14 @@ def seal(
 
 
 def _spans(placed: CodeOrder, contents: Manifest) -> list[tuple[int, int]]:
-    """The issue indexes that an export holds. Raises ExportOfAnotherOrder."""
+    """The issue indexes that an export holds. Raises ExportOfAnotherOrder, ManifestInvalid."""
     theirs = contents.content["gtin"], contents.content["order"]
     if theirs != (placed.gtin, placed.order_number):
         raise ExportOfAnotherOrder(
             f"this export is of order {theirs[1]:05d} of {theirs[0]}, not of {placed.order_number:05d} of {placed.gtin}"
         )
+    if contents.kid != placed.kid:  # another issuer's key may lie in the same database
+        raise ManifestInvalid(f"the manifest is signed by key {contents.kid}, and the order's codes by {placed.kid}")
     merged = ranges.merged([IndexRange(first, last) for first, last in contents.content["ranges"]])
     return [(one.first, one.last) for one in merged]
 
@@ -268,7 +275,8 @@ def open_package(
             raise TrustBundleRefused(f"{bundle}: {error.message}", hint="Get both files from the brand anew.") from None
         known = {key.kid: key.public for key in trusted.keys}
         with terminal.progress("Checking", "bytes", path.stat().st_size, as_json=as_json) as advance:
-            opened = sealing.open_package(path, identity, folder, known, advance)
+            require = partial(require_entitled, trusted=trusted)
+            opened = sealing.open_package(path, identity, folder, known, advance, require)
         told = {name: opened.content[name] for name in ("gtin", "order", "faces", "ranges", "codes", "kid")}
         return {**told, "files": len(opened.files), "folder": str(folder)}
 
@@ -359,8 +367,10 @@ async def _accept(session: Session, found: CodePackage, told: PackageReport, now
     for step, changed in ((Step.ACTIVATED, settled.activated), (Step.VOIDED, settled.voided)):
         if changed:
             await events.record_for_order(session, placed, Happening(step, now, None, None), now, changed)
+    twice = await reports.printed_elsewhere(session, found, told)
     return {
         **told.as_json(),
+        "printed_elsewhere": ranges.written(twice),
         "activated": sum(part.items for part in settled.activated),
         "voided": sum(part.items for part in settled.voided),
     }
@@ -417,5 +427,8 @@ def _show(result: dict[str, Any]) -> None:
 def _show_settled(result: dict[str, Any]) -> None:
     verb = "would be" if result.get("dry_run") else "were"
     out.print(f"{result['activated']:,} items {verb} put on sale, {result['voided']:,} {verb} voided.")
+    if result["printed_elsewhere"]:
+        out.print(f"Another package's report calls these printed too: {result['printed_elsewhere']}", soft_wrap=True)
+        out.print("Two labels have one code: destroy one of each pair, or void them with `fanxing order void`.")
     if result.get("dry_run"):
         out.print("Nothing was changed; --yes does it. What is on sale pays rewards.")

@@ -57,7 +57,7 @@ Workers = Annotated[
 ]
 EngineOption = Annotated[EngineKind, typer.Option("--engine", help="This machine, or a Ray cluster.")]
 RayAddress = Annotated[
-    str | None, typer.Option(help="The cluster, such as auto or ray://host:10001; default: one of this machine alone.")
+    str | None, typer.Option(help="The cluster, such as auto or host:6379; default: one of this machine alone.")
 ]
 Agent = Annotated[
     Path | None,
@@ -146,13 +146,12 @@ async def make(
     spec = RunSpec.from_text(run.spec)
     access = CustodyAccess(shop.custody_access, tools.key, tools.scheme)
     job = Job(order.recipe, spec.kinds, spec.layout)
-    sections = -(-spec.items // spec.section_items) * len(spec.faces)
     work = Production(
         shop.database, order, run, lambda message: shop.signer.sign_many(tools.key, [message])[0], system_clock
     )
     total = spec.items * len(spec.faces)
     with terminal.progress("Signing and writing", "codes", total, as_json=as_json) as advance:
-        async with force.open(job, access, secret, sections) as engine:
+        async with force.open(job, access, secret, spec.section_count) as engine:
             manifest = await work.carry_through(engine, advance)
     paths = await _paths(shop, run)
     if unpacked:

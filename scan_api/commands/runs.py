@@ -11,6 +11,7 @@ from codes.catalogue import Brand, gtin14, product_with
 from codes.exports import ExportKind
 from codes.orders import CodeOrder
 from codes.ranges import IndexRange
+from codes.run_files import RunFiles
 from codes.runs import ExportRun, RunSpec
 from codes.serials import scheme_of
 from kit.clock import iso, system_clock
@@ -111,6 +112,8 @@ def resume(
                 run = await runs.run_with(session, run_id)
                 placed = await session.get_one(CodeOrder, run.order_id)
                 tools = await _tools(shop, session, placed)
+                # Asked first: whoever is at work would be stopped by losing the run to one that cannot go on with it.
+                RunFiles(Path(run.folder), run.run_id).require_idle()
                 run = await runs.take_up(session, run, secret, now)
             return {**about(placed), **await production.make(shop, placed, run, secret, tools, force, as_json=as_json)}
 

@@ -5,7 +5,7 @@ import getpass
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -63,6 +64,7 @@ class ExtraMissing(Unavailable):
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 
 _JSON_PROGRESS_S = 1
+_ANY_WIDTH = 10_000
 
 # Names and reasons are the callers' own text: shown as they are, never read as markup.
 out = Console(highlight=False, markup=False)
@@ -247,16 +249,32 @@ class _JsonProgress:
 
 
 def table(rows: Sequence[dict[str, Any]], empty: str) -> None:
-    """Rows as a table with their keys as headings."""
+    """Rows as a table with their keys as headings; rows too long for the terminal as a block of lines each.
+
+    Nothing is cut or folded: an id in pieces cannot be copied.
+    """
     if not rows:
         out.print(empty)
         return
     shown = Table(box=None, pad_edge=False)
     for key in rows[0]:
-        shown.add_column(key.replace("_", " "), overflow="fold")  # a GTIN that is cut short is no GTIN
+        shown.add_column(key.replace("_", " "), no_wrap=True)
     for row in rows:
         shown.add_row(*map(cell, row.values()))
-    out.print(shown)
+    if Measurement.get(out, out.options.update(max_width=_ANY_WIDTH), shown).maximum <= out.width:
+        out.print(shown)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            out.print()
+        fields(row)
+
+
+def fields(record: Mapping[str, Any]) -> None:
+    """A record as lines of name and value; what is empty is left out."""
+    for name, value in record.items():
+        if text := cell(value):
+            out.print(f"{name.replace('_', ' ')}: {text}", soft_wrap=True)
 
 
 def cell(value: Any) -> str:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -262,3 +263,78 @@ async def test_cancelled_work_leaves_no_process_behind(factory: SmallFactory) ->
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_workers_beyond_the_cores_of_a_cluster_are_not_waited_for(
+    factory: SmallFactory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codes.engines import cluster
+
+    spec = factory.spec()
+    run = await factory.begin(spec)
+    engine = cluster.ClusterEngine(factory.job(run), LeasedSigner(path, SECRET), 1, None)
+    hire = engine._hire
+
+    async def hire_more() -> None:
+        engine._wanted = 3
+        await hire()
+
+    monkeypatch.setattr(engine, "_hire", hire_more)
+    with agent(path, room(factory)):
+        await factory.carry_through(run, engine)
+    assert files_in(factory.folder) == factory.expected(spec)
+
+
+async def test_a_cluster_that_is_not_there_is_told_at_once(factory: SmallFactory, path: Path) -> None:
+    from codes.engines.cluster import ClusterEngine, ClusterMissing
+
+    run = await factory.begin(factory.spec())
+    with socket.socket() as unheard:  # bound and not listening: nobody else gets the port
+        unheard.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
+        with pytest.raises(ClusterMissing, match="refused"):
+            await factory.carry_through(run, ClusterEngine(factory.job(run), LeasedSigner(path, SECRET), 1, address))
+
+
+async def test_an_agent_that_ends_signs_nothing_more(factory: SmallFactory, path: Path) -> None:
+    await factory.begin(factory.spec())
+    with agent(path, room(factory)):
+        sign = LeasedSigner(path, SECRET).signer(factory.order.recipe)
+        assert sign(Profile.OUTER, 0, 1).serials
+    with pytest.raises(AgentMissing, match="ended"):
+        sign(Profile.OUTER, 0, 1)
+
+
+async def test_a_killed_agent_is_followed_by_another_while_a_worker_is_connected(
+    factory: SmallFactory, path: Path
+) -> None:
+    await factory.begin(factory.spec())
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(path, room(factory)))
+    process.start()
+    while not path.exists():
+        await asyncio.sleep(0.02)
+    sign = LeasedSigner(path, SECRET).signer(factory.order.recipe)
+    process.kill()
+    process.join()
+    with pytest.raises(AgentMissing, match="no signing agent"):
+        LeasedSigner(path, SECRET).signer(factory.order.recipe)
+    SigningAgent(path, room(factory)).server_close()
+    del sign
+
+
+async def test_an_agent_whose_database_is_away_says_so(factory: SmallFactory, path: Path, tmp_path: Path) -> None:
+    away = replace(room(factory), database_url=f"sqlite:///{tmp_path}/none/none.db")
+    with agent(path, away), pytest.raises(SigningRefused, match="database does not answer"):
+        LeasedSigner(path, SECRET).signer(factory.order.recipe)
+
+
+async def test_workers_import_nothing_from_the_folder_that_the_command_runs_in(
+    factory: SmallFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "codes").mkdir()
+    (tmp_path / "codes" / "__init__.py").write_text("raise SystemExit('from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    spec = factory.spec()
+    run = await factory.begin(spec)
+    await factory.carry_through(run, LocalEngine(factory.job(run), factory.access, 1))
+    assert files_in(factory.folder) == factory.expected(spec)

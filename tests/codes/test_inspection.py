@@ -261,7 +261,7 @@ def test_nothing_of_a_recalled_order_is_fine(clean_sheet: Grey, inspect: Inspect
 
 
 def test_a_code_under_another_key_than_its_orders_was_never_ordered(texts: Texts, inspect: Inspect) -> None:
-    report = inspect(sheet([*texts(count=QUANTITY - 1), *texts(QUANTITY - 1, 1, kid=42)]))
+    report = inspect(sheet([*texts(count=QUANTITY - 1), *texts(QUANTITY - 1, 1, kid=7)]))
     assert [one.reason for one in report.listed[Finding.FOREIGN]] == ["NeverOrdered"]
     assert missing(report) == {Profile.OUTER: [(11, 11)]}
 

@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,67 @@ async def test_a_file_that_was_tampered_with_is_noticed(factory: SmallFactory, h
         path.unlink()
     with pytest.raises(ExportDamaged):
         await factory.carry_through(await factory.take_up(run))
+
+
+async def test_a_lost_file_is_not_taken_from_an_earlier_run(factory: SmallFactory) -> None:
+    await factory.carry_through(await factory.begin(factory.spec()))
+    run = await factory.begin(factory.spec())
+    with pytest.raises(WorkerLost):
+        await factory.carry_through(run, FailingEngine(factory.job(run), factory, 3, WorkerLost("gone")))
+    (factory.folder / f".run-{run.run_id}" / "outer.csv").unlink()
+    with pytest.raises(ExportDamaged):
+        await factory.carry_through(await factory.take_up(run))
+    assert files_in(factory.folder) == factory.expected(factory.spec())
+
+
+async def test_a_published_file_that_another_run_replaced_by_a_longer_one_is_noticed(
+    factory: SmallFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest, "write", dies)
+    run = await factory.begin(factory.spec())
+    with pytest.raises(KeyboardInterrupt):
+        await factory.carry_through(run)
+    with (factory.folder / "outer.csv").open("ab") as file:
+        file.write(b"more of them")
+    monkeypatch.undo()
+    with pytest.raises(ExportDamaged):
+        await factory.carry_through(await factory.take_up(run))
+
+
+@pytest.mark.parametrize("stage", ["check", "append", "publish"])
+async def test_a_cancelled_run_keeps_its_files_locked_until_its_thread_is_done(
+    factory: SmallFactory, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    run = await factory.begin(factory.spec())
+    if stage == "check":
+        with pytest.raises(WorkerLost):
+            await factory.carry_through(run, FailingEngine(factory.job(run), factory, 3, WorkerLost("gone")))
+        run = await factory.take_up(run)
+    begun, ended, original = threading.Event(), threading.Event(), getattr(RunFiles, stage)
+
+    def slow(*args: Any, **named: Any) -> Any:
+        begun.set()
+        time.sleep(0.5)
+        with pytest.raises(RunBusy):
+            RunFiles(factory.folder, run.run_id).require_idle()
+        ended.set()
+        return original(*args, **named)
+
+    monkeypatch.setattr(RunFiles, stage, slow)
+    making = asyncio.create_task(factory.carry_through(run))
+    await asyncio.to_thread(begun.wait)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert ended.is_set()
+    async with factory.database.reading() as session:
+        assert (await runs.run_with(session, run.run_id)).state == RunState.STOPPED
+    monkeypatch.undo()
+    await factory.carry_through(await factory.take_up(run))
+    assert files_in(factory.folder) == factory.expected(factory.spec())
 
 
 async def test_two_processes_cannot_work_on_one_run(factory: SmallFactory) -> None:

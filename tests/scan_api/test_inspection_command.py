@@ -139,6 +139,18 @@ def test_pictures_of_the_pages_are_the_owners_alone(desk: Desk) -> None:
 
 
 @ON_SQLITE
+def test_files_of_one_name_are_told_apart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.home)
+    for folder in ("a", "b"):
+        (desk.home / folder).mkdir()
+        desk.sheet(f"{folder}/scan.png", desk.codes()[:1])
+    done = desk.inspect("a/scan.png b/scan.png", "--range 0 --pictures boxed --json")
+    (doubled,) = json.loads(done.stdout)["doubled"]
+    assert (doubled["scan"], doubled["first"]["scan"]) == ("b/scan.png", "a/scan.png")
+    assert {path.name for path in Path("boxed").iterdir()} == {"a_scan.png-0001.png", "b_scan.png-0001.png"}
+
+
+@ON_SQLITE
 def test_refusals_have_their_codes(desk: Desk) -> None:
     broken, good = desk.home / "broken.png", desk.sheet("scan.png", desk.codes()[:1])
     broken.write_bytes(good.read_bytes()[:300])

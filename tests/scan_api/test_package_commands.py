@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import httpx2
 import pyrage
 import pytest
 
+from codes import manifest
+from codes.manifest import Manifest
+from codes.packages import sealing
 from codes.packages.links import FETCHES_MAX
-from codes.packages.sealing import RECIPIENTS_MAX
+from codes.packages.sealing import RECIPIENTS_MAX, Sealed
 from scan_api.commands.packages import REPORT_BYTES_MAX
 from tests.scan_api.test_commands import ON_SQLITE, Terminal, bare, shop
 from tests.stand import GTIN, Environment, Server
@@ -187,6 +191,38 @@ def test_voided_codes_are_not_sealed(works: Works) -> None:
 
 
 @ON_SQLITE
+def test_codes_that_are_voided_while_they_are_sealed_leave_no_package(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = sealing.seal
+
+    def void_meanwhile(*arguments: Any) -> Sealed:
+        with ThreadPoolExecutor(1) as elsewhere:  # this thread has the command's event loop
+            elsewhere.submit(works.terminal.ask, f"order void --gtin {GTIN} --order 1 --range 7 --yes").result()
+        return seal(*arguments)
+
+    monkeypatch.setattr(sealing, "seal", void_meanwhile)
+    assert works.terminal.refusal(f"{works.seal} --name a") == "RangeVoided"
+    assert works.terminal.ask("package list") == []
+    assert list((works.terminal.home / "packages").iterdir()) == []
+
+
+@ON_SQLITE
+def test_an_export_that_another_issuers_key_signed_is_refused(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = json.loads((works.export / "manifest.json").read_bytes())
+    monkeypatch.setattr(manifest, "read", lambda folder, keys: Manifest({**signed, "kid": 2}))
+    assert works.terminal.refusal(f"{works.seal} --name a") == "ManifestInvalid"
+
+
+@ON_SQLITE
+def test_a_recalled_order_is_neither_exported_nor_sealed(works: Works, tmp_path: Path) -> None:
+    works.terminal.ask(f"order recall --gtin {GTIN} --order 1 --reason glass --yes")
+    assert works.terminal.refusal(f"{works.seal} --name a") == "OrderStateForbids"
+    again = f"order export --gtin {GTIN} --order 1 --export csv --out {tmp_path / 'again'}"
+    assert works.terminal.refusal(again) == "OrderStateForbids"
+
+
+@ON_SQLITE
 def test_what_a_crash_left_on_the_shelf_is_cleared_away(works: Works) -> None:
     shelf = works.terminal.home / "packages"
     shelf.mkdir()
@@ -277,6 +313,27 @@ def test_a_package_opens_for_its_print_house_alone(works: Works, tmp_path: Path)
     bundle.write_bytes(bundle.read_bytes()[:-1])
     assert works.terminal.refusal(command.format(path)) == "TrustBundleRefused"
     assert not opened.exists()
+
+
+@ON_SQLITE
+def test_codes_that_two_print_houses_printed_are_pointed_out(works: Works, tmp_path: Path) -> None:
+    for name, printed, twice in (("spring", "0-9", ""), ("summer", "8-19", "8-9")):
+        package = works.sealed(name)["package"]
+        report_id, path = report_file(tmp_path, printed=printed)
+        works.terminal.ask(f"package report --package {package} --file {path}")
+        accept = f"package accept --package {package} --report {report_id}"
+        assert works.terminal.ask(accept)["printed_elsewhere"] == twice
+        assert ("Two labels have one code" in works.terminal.run(accept).stdout) is bool(twice)
+        assert works.terminal.ask(f"{accept} --yes")["printed_elsewhere"] == twice
+
+
+@ON_SQLITE
+def test_a_revoked_keys_package_does_not_open(works: Works, tmp_path: Path) -> None:
+    path = works.sealed()["file"]
+    works.terminal.ask("key revoke 1 --yes")
+    command = f"package open {path} --identity {works.identity} --out {tmp_path / 'opened'} {works.trust}"
+    assert works.terminal.refusal(command) == "ManifestInvalid"
+    assert not (tmp_path / "opened").exists()
 
 
 @pytest.mark.parametrize(

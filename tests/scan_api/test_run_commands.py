@@ -3,6 +3,7 @@
 import csv
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from codes.exports import ExportKind
 from codes.run_files import RunFiles
+from scan_api.commands import production
 from tests.scan_api.test_commands import ON_SQLITE, Terminal, bare, shop
 from tests.stand import GTIN
 
@@ -113,6 +115,43 @@ def test_a_run_that_was_stopped_is_resumed_and_one_that_is_finished_is_not(
     assert shop.refusal(f"order resume --run {run['run']}") == "RunFinished"
     assert shop.refusal(f"order resume --run {uuid.uuid4()}") == "RunUnknown"
     assert shop.refusal(f"order cancel --run {uuid.uuid4()}") == "RunUnknown"
+
+
+@ON_SQLITE
+def test_resuming_a_run_that_is_being_worked_on_leaves_it_to_whoever_is(
+    shop: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, answers = RunFiles.append, []
+
+    def resumed_elsewhere(files: RunFiles, parts: Any) -> Any:
+        (run,) = shop.ask("order runs")
+        answers.append(shop.refusal(f"order resume --run {run['run']} --workers 1"))
+        return append(files, parts)
+
+    monkeypatch.setattr(RunFiles, "append", resumed_elsewhere)
+    assert create(shop, f"--export csv --out {shop.home}/all --workers 1")["codes"] == 60
+    assert answers == ["RunBusy"] * 2
+
+
+@ON_SQLITE
+def test_orders_that_are_placed_at_once_have_folders_of_their_own(
+    shop: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_secret, folders = production.new_secret, []
+
+    def make() -> None:
+        (folder,) = {Path(path).parent for path in create(shop, "--export csv --workers 1")["files"]}
+        folders.append(folder.name)
+
+    def another_order_first() -> bytes:
+        monkeypatch.setattr(production, "new_secret", new_secret)
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(make).result()
+        return new_secret()
+
+    monkeypatch.setattr(production, "new_secret", another_order_first)
+    make()
+    assert folders == [f"{GTIN}-00001", f"{GTIN}-00002"]
 
 
 @ON_SQLITE

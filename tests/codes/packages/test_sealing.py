@@ -357,6 +357,11 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
         entry("disk", tarfile.BLKTYPE),
         entry("sparse", tarfile.GNUTYPE_SPARSE),
         entry("twice") + entry("twice"),
+        entry("n" * 256),
+        entry("/".join("n" * 500)),
+        entry("manifest.json/out"),
+        entry("manifest.sig/out"),
+        entry("manifest.sig", size=1025),
         entry("a") + entry("a/b"),
         entry("a/b") + entry("a"),
     ],
@@ -379,6 +384,10 @@ def test_a_folder_that_exists_is_left_alone(
     with pytest.raises(PackageFolderTaken):
         sealing.open_package(package, print_house.identity_file, folder, public_keys, ignore)
     assert [path.name for path in folder.iterdir()] == ["mine"]
+    beside = tmp_path / "other.part"
+    folder.rename(beside)
+    sealing.open_package(package, print_house.identity_file, tmp_path / "other", public_keys, ignore)
+    assert [path.name for path in beside.iterdir()] == ["mine"]
 
 
 _SEAL = """
