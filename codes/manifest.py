@@ -18,7 +18,7 @@ from typing import Any
 from codes.orders import CodeOrder
 from codes.runs import ExportRun, Part, RunSpec
 from kit.clock import iso
-from kit.errors import Invalid, NotFound
+from kit.errors import Conflict, Invalid, NotFound
 from kit.files import PRIVATE_MODE, replacing
 from offline_sdk.ed25519 import SIGNATURE_BYTES, signature_is_right
 
@@ -40,6 +40,10 @@ class ManifestInvalid(Invalid):
 
 class FileAltered(Invalid):
     code = "FileAltered"
+
+
+class FolderTaken(Conflict):
+    code = "FolderTaken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,8 @@ def build(
     content = {
         "format": FORMAT,
         "run": str(run.run_id),
-        "gtin": order.gtin,
-        "order": order.order_number,
         "quantity": order.quantity,
-        "faces": [face.name.lower() for face in spec.faces],
-        "ranges": spec.ranges,
+        **_subject(order, spec),
         "codes": spec.items * len(spec.faces),
         "base_url": order.base_url,
         "kid": order.kid,
@@ -98,6 +99,35 @@ def build(
         ],
     }
     return json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _subject(order: CodeOrder, spec: RunSpec) -> dict[str, Any]:
+    """What a run makes, as its manifest tells it."""
+    return {
+        "gtin": order.gtin,
+        "order": order.order_number,
+        "faces": [face.name.lower() for face in spec.faces],
+        "ranges": [list(part) for part in spec.ranges],
+        "kinds": [kind.value for kind in spec.kinds],
+    }
+
+
+def require_own_folder(folder: Path, order: CodeOrder, spec: RunSpec) -> None:
+    """Raises FolderTaken when a folder holds a finished export of something else.
+
+    Files of two exports side by side would look like one, and codes that are in both would be printed twice.
+    """
+    try:
+        held = json.loads((folder / MANIFEST_NAME).read_bytes())
+        same = _subject(order, spec).items() <= held.items()
+    except FileNotFoundError:
+        return
+    except (AttributeError, ValueError, RecursionError):
+        same = False
+    if not same:
+        raise FolderTaken(
+            f"{folder} holds another export", hint="Name a new folder with --out, or move that export away."
+        )
 
 
 def write(folder: Path, content: bytes, signature: bytes) -> None:

@@ -43,8 +43,8 @@ class Production:
     async def carry_through(self, engine: Engine, advance: Advance) -> Path:
         """Make what is missing, publish the files and sign for them. Returns the manifest's path.
 
-        Raises RunStopped, RunBusy, ExportDamaged, DiskFull, WorkerLost; what was written stays, and the run can be
-        taken up again.
+        Raises RunStopped, RunBusy, ExportDamaged, DiskFull, WorkerLost, FolderTaken; what was written stays, and the
+        run can be taken up again.
         """
         folder = Path(self.run.folder)
         files = RunFiles(folder, self.run.run_id)
@@ -102,6 +102,7 @@ class Production:
             await asyncio.gather(*(rendering for _section, rendering in making), return_exceptions=True)
 
     async def _publish(self, files: RunFiles, done: Sequence[Sequence[Part]]) -> None:
+        manifest.require_own_folder(Path(self.run.folder), self.order, self._spec)  # as it was when the run began
         await _in_thread(files.publish)
         now = self.clock()
         content = manifest.build(self.order, self.run, files.summary(), done, now)

@@ -312,7 +312,7 @@ def _refuse_voided(order: CodeOrder, ranges: Sequence[IndexRange], found: _Marks
     for stretch in common(ranges, voided):
         raise RangeVoided(
             f"the issue indexes {stretch} of order {order.order_number:05d} are voided and stay so",
-            hint="Leave them out.",
+            hint="Name ranges without them; `fanxing order ranges` shows what is left.",
         )
 
 

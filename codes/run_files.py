@@ -66,6 +66,14 @@ class RunFiles:
             with self.held():
                 pass
 
+    def lie_idle(self) -> bool:
+        """Whether there are files of the run on this machine that no process works on."""
+        try:
+            self.require_idle()
+        except RunBusy:
+            return False
+        return self._work.exists()
+
     def check(self, parts: Sequence[Part], *, whole: bool) -> None:
         """Check the next section that was recorded as written. `whole`: so were all the others of the run.
 

@@ -172,7 +172,9 @@ class _Grant:
 
     async def _still_leased(self) -> bool:
         async with self._database.reading() as session:
-            return await runs.run_leased_to(session, self._secret, self._room.clock()) is not None
+            leased = await runs.run_leased_to(session, self._secret, self._room.clock()) is not None
+        await self._database.close()  # a process for each worker must not be a connection for each, for hours
+        return leased
 
     def close(self) -> None:
         self._runner.run(self._database.close())

@@ -23,7 +23,7 @@ def require_free(folder: Path, bytes_needed: int) -> None:
     if bytes_free < bytes_needed:
         raise DiskFull(
             f"{folder} needs {bytes_needed:,} bytes, and {bytes_free:,} are free",
-            hint="Nothing was written. Make room on that disk, or name a folder on another one.",
+            hint="Make room on that disk, or name a folder on another one.",
         )
 
 

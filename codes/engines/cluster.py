@@ -91,8 +91,7 @@ class ClusterEngine:
         ray = self._ray
         count = self._wanted or int(ray.cluster_resources().get("CPU", 1))
         remote = ray.remote(num_cpus=1, max_restarts=RESTARTS_MAX, max_task_retries=RESTARTS_MAX)(_Worker)
-        job, access = ray.put(self._job), ray.put(self._access)
-        self._actors = [remote.remote(job, access) for _ in range(count)]
+        self._actors = [remote.remote(self._job, self._access) for _ in range(count)]
         # Other work may have the cores. A section handed to a worker that has none yet would wait for ever.
         self._starting = [asyncio.create_task(self._welcome(actor)) for actor in self._actors]
         await asyncio.wait(self._starting, timeout=START_S_MAX, return_when=asyncio.FIRST_COMPLETED)

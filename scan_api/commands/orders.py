@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codes import orders, qr, runs
+from codes import manifest, orders, qr, runs
 from codes.acts import record_act
 from codes.catalogue import brand_named, gtin14
 from codes.orders import CodeOrder, OrderPlan
@@ -97,6 +97,7 @@ def create(
                 shop.signer.open_key(key)
                 tools = Tools(key, await scheme_of(session, shop.vault, plan.brand.issuer_id))
                 if kinds:
+                    manifest.require_own_folder(place, draft, spec)
                     production.require_room(place, draft, spec)
                     make_folder(place.absolute())  # a folder that cannot be must not cost an order number
                 placed = await orders.place(session, plan, now)
@@ -161,6 +162,7 @@ def about(placed: CodeOrder) -> dict[str, Any]:
         "quantity": placed.quantity,
         "faces": [face.name.lower() for face in placed.faces],
         "state": placed.state,
+        "has_ranges": placed.has_ranges,
         "kid": placed.kid,
         "base_url": placed.base_url,
         "created_at": iso(placed.created_at),
@@ -193,12 +195,9 @@ def _forecast(plan: OrderPlan, draft: CodeOrder, spec: RunSpec, folder: Path) ->
 
 def show(result: dict[str, Any]) -> None:
     """An order for people, and what to do with it next."""
-    for name, value in result.items():
-        if name == "warnings":
-            for warning in value:
-                out.print(f"warning: {warning['message']}", soft_wrap=True)
-        else:
-            out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
+    terminal.fields({name: value for name, value in result.items() if name != "warnings"})
+    for warning in result.get("warnings", ()):
+        out.print(f"warning: {warning['message']}", soft_wrap=True)
     if result.get("dry_run"):
         out.print("Nothing was changed.")
     elif result["state"] == "dormant":

@@ -416,8 +416,7 @@ def _about_link(made: PackageLink) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    for name, value in result.items():
-        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
+    terminal.fields(result)
     if result.get("also_in"):
         out.print("Some of these codes are in another package too: whoever prints both makes doubles.")
     if result.get("dry_run"):

@@ -74,5 +74,6 @@ def about(layout: Layout, size: Size) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    for name, value in result.items():
-        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
+    terminal.fields({name: value for name, value in result.items() if name != "warnings"})
+    for warning in result["warnings"]:
+        out.print(f"warning: {warning}", soft_wrap=True)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,9 +122,10 @@ def spec_of(
     )
 
 
-def folder_of(shop: Workshop, order: CodeOrder) -> Path:
-    """Where an order's exports go when no folder is named."""
-    return shop.settings.home / "orders" / f"{order.gtin}-{order.order_number:05d}"
+def folder_of(shop: Workshop, order: CodeOrder, again_at: datetime | None = None) -> Path:
+    """Where an order's exports go when no folder is named: the first, and those that are made again at some moment."""
+    moment = f"-{again_at:%Y%m%d-%H%M%S}" if again_at else ""
+    return shop.settings.home / "orders" / f"{order.gtin}-{order.order_number:05d}{moment}"
 
 
 def require_room(folder: Path, order: CodeOrder, spec: RunSpec) -> None:

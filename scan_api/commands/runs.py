@@ -10,9 +10,10 @@ from codes import acts, manifest, orders, ranges, runs
 from codes.catalogue import Brand, gtin14, product_with
 from codes.exports import ExportKind
 from codes.orders import CodeOrder
+from codes.packages.origin import require_entitled
 from codes.ranges import IndexRange
 from codes.run_files import RunFiles
-from codes.runs import ExportRun, RunSpec
+from codes.runs import ExportRun, RunSpec, RunState
 from codes.serials import scheme_of
 from kit.clock import iso, system_clock
 from kit.db import Session
@@ -78,7 +79,8 @@ def export_again(
                     parts = ranges.merged(ranges.parse_ranges(ranges_text, placed, tools.scheme))
                 await ranges.check_printable(session, placed, parts)
                 spec = production.spec_of(placed, kinds, asked.layout(), faces=face, ranges=parts)
-                place = folder or production.folder_of(shop, placed)
+                place = folder or production.folder_of(shop, placed, again_at=now)
+                manifest.require_own_folder(place, placed, spec)
                 production.require_room(place, placed, spec)
                 run = await runs.begin(session, placed, spec, str(place.absolute()), secret, now)
                 if ranges_text is not None:
@@ -112,6 +114,8 @@ def resume(
                 run = await runs.run_with(session, run_id)
                 placed = await session.get_one(CodeOrder, run.order_id)
                 tools = await _tools(shop, session, placed)
+                asked = [IndexRange(first, last) for first, last in RunSpec.from_text(run.spec).ranges]
+                await ranges.check_printable(session, placed, asked)
                 # Asked first: whoever is at work would be stopped by losing the run to one that cannot go on with it.
                 RunFiles(Path(run.folder), run.run_id).require_idle()
                 run = await runs.take_up(session, run, secret, now)
@@ -151,6 +155,7 @@ def verify(
     """Check that the files of a run are those that the order's key signed for."""
 
     async def work() -> dict[str, Any]:
+        trusted = None
         if bundle is not None and root is not None:
             trusted = Bundle.load(bundle.read_bytes(), read_root(root.read_bytes()))
             known = {key.kid: key.public for key in trusted.keys}
@@ -158,6 +163,8 @@ def verify(
             async with terminal.workshop() as shop, shop.database.reading() as session:
                 known = await public_keys(session)
         checked = manifest.read(folder, known)
+        if trusted is not None:
+            require_entitled(checked, trusted)
         total = sum(file.bytes for file in checked.files)
         with terminal.progress("Reading", "bytes", total, as_json=as_json) as advance:
             manifest.check_files(folder, checked, advance)
@@ -185,7 +192,7 @@ async def _about_run(session: Session, run: ExportRun) -> dict[str, Any]:
         "gtin": placed.gtin,
         "order": placed.order_number,
         "exports": [kind.value for kind in spec.kinds],
-        "state": run.state,
+        "state": _state(run),
         "codes_written": await runs.codes_written(session, run.run_id),
         "codes": spec.items * len(spec.faces),
         "begun_at": iso(run.created_at),
@@ -193,14 +200,18 @@ async def _about_run(session: Session, run: ExportRun) -> dict[str, Any]:
     }
 
 
+def _state(run: ExportRun) -> str:
+    """Its state, and `interrupted` for one that was killed, as far as this machine can tell."""
+    files = RunFiles(Path(run.folder), run.run_id)
+    return "interrupted" if run.state == RunState.RUNNING and files.lie_idle() else run.state
+
+
 def _show_run(result: dict[str, Any]) -> None:
-    for name, value in result.items():
-        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
-    if result["state"] == "stopped":
+    terminal.fields(result)
+    if result["state"] in (RunState.STOPPED, "interrupted"):
         out.print(f"`fanxing order resume --run {result['run']}` goes on from there.", soft_wrap=True)
 
 
 def _show_verified(result: dict[str, Any]) -> None:
-    for name, value in result.items():
-        out.print(f"{name.replace('_', ' ')}: {terminal.cell(value)}", soft_wrap=True)
+    terminal.fields(result)
     out.print("The manifest is signed by the order's key, and every file is as it says.")

@@ -229,15 +229,16 @@ class _JsonProgress:
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
-        self._started = self._told = time.monotonic()
+        self._told, self._told_done = time.monotonic(), 0
 
     def advance(self, count: int) -> None:
         self._done += count
         now = time.monotonic()
         if now - self._told < _JSON_PROGRESS_S and self._done < self._total:
             return
-        self._told = now
-        rate = self._done / max(now - self._started, 1e-9)
+        # Since the last line: what an earlier process did is heard of at once, and was not done at that rate.
+        rate = (self._done - self._told_done) / max(now - self._told, 1e-9)
+        self._told, self._told_done = now, self._done
         line = {
             "done": self._done,
             "total": self._total,

@@ -166,7 +166,9 @@ ZH: dict[str, str] = {
     "package.problem.unavailable": "码包文件暂时取不到，这次不计次数。请联系品牌方。",
     "package.problem.report_refused": "没能收下这份回报，请检查下面填写的范围。",
     "report.title": "印刷回报",
-    "report.lead": "按印刷顺序填写序号范围，如 0-4999,7000，也可填写印在标签上的序列号。没有的留空。",
+    "report.lead": (
+        "按印刷顺序填写位置，从 0 开始（第一个码是 0），如 0-4999,7000；也可填写首尾标签上的 14 位序列号。没有的留空。"
+    ),
     "report.printed": "已印好",
     "report.spoiled": "印坏作废",
     "report.overprinted": "重复印刷",
@@ -362,8 +364,8 @@ EN: dict[str, str] = {
     "package.problem.report_refused": "This report was not taken. Please check the ranges below.",
     "report.title": "Report back",
     "report.lead": (
-        "Write ranges in the order of printing, such as 0-4999,7000, or the serials that stand on the labels. "
-        "Leave empty what there is none of."
+        "Write places in the order of printing, counted from 0 (the first code is 0), such as 0-4999,7000, "
+        "or the 14-digit serials of the first and last label. Leave empty what there is none of."
     ),
     "report.printed": "Printed well",
     "report.spoiled": "Spoiled",

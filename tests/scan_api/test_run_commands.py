@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,75 @@ def test_what_two_ranges_share_is_printed_once(shop: Terminal) -> None:
     shop.ask(f"order export {ORDER} --face outer --range 4-6,3-5,8 --out {shop.home}/again")
     everything = serials(shop.home / "all" / "outer.csv")
     assert serials(shop.home / "again" / "outer.csv") == [*everything[3:7], everything[8]]
+
+
+@ON_SQLITE
+def test_a_folder_holds_one_export(shop: Terminal) -> None:
+    out = f"--out {shop.home}/all"
+    create(shop, f"--export csv {out}")
+    before = (shop.home / "all" / "outer.csv").read_bytes()
+    create(shop)
+    line = f"order export {ORDER}"
+    for other in (
+        f"{line} --export csv --range 0-28 {out}",
+        f"{line} --export csv --face outer {out}",
+        f"{line} --export ndjson {out}",
+        f"{line.replace('--order 1', '--order 2')} --export csv {out}",
+        f"order create --gtin {GTIN} --quantity 30 --face outer --face inner --export csv {out}",
+    ):
+        assert shop.refusal(other) == "FolderTaken"
+    assert (shop.home / "all" / "outer.csv").read_bytes() == before
+    assert (len(shop.ask("order list")), len(shop.ask("order runs"))) == (2, 1)
+    assert shop.ask(f"{line} --export csv {out}")["codes"] == 60  # the same once more
+    (shop.home / "all" / "manifest.json").write_bytes(b"[")
+    assert shop.refusal(f"{line} --export csv {out}") == "FolderTaken"
+
+
+@ON_SQLITE
+def test_codes_that_are_made_again_go_to_a_folder_of_their_own(shop: Terminal) -> None:
+    first = create(shop, "--export csv")
+    again = shop.ask(f"order export {ORDER} --range 0-3 --face outer")
+    assert not set(first["files"]) & set(again["files"])
+    assert shop.ask(f"order verify {Path(first['files'][0]).parent}")["codes"] == 60
+    assert shop.ask(f"order verify {Path(again['files'][0]).parent}")["codes"] == 4
+
+
+@ON_SQLITE
+def test_a_run_does_not_go_on_with_codes_that_were_voided_or_recalled_meanwhile(
+    shop: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(shop)
+    with monkeypatch.context() as breaking:
+        breaking.setattr(RunFiles, "append", lambda *_args: (_ for _ in ()).throw(OSError(5, "broken", "outer.csv")))
+        assert shop.refusal(f"order export {ORDER} --out {shop.home}/run --workers 1") == "FileRefused"
+    (run,) = shop.ask("order runs")
+    shop.ask(f"order void {ORDER} --range 5 --yes")
+    assert shop.refusal(f"order resume --run {run['run']}") == "RangeVoided"
+    shop.ask(f"order recall {ORDER} --reason glass --yes")
+    assert shop.refusal(f"order resume --run {run['run']}") == "OrderStateForbids"
+
+
+@ON_SQLITE
+def test_a_killed_run_is_told_from_one_that_works(shop: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(shop)
+    seen: list[str] = []
+    append = RunFiles.append
+
+    def looking(files: RunFiles, parts: Any) -> Any:
+        if not seen:
+            seen.append("busy" if not files.lie_idle() else "idle")
+        return append(files, parts)
+
+    monkeypatch.setattr(RunFiles, "append", looking)
+    monkeypatch.setattr("codes.production.manifest.write", lambda *_args: os._exit(9))
+    if (child := os.fork()) == 0:  # the whole command is killed at its last step
+        shop.run(f"order export {ORDER} --out {shop.home}/run --workers 1")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    (run,) = shop.ask("order runs")
+    assert run["state"] == "interrupted"
+    monkeypatch.undo()
+    assert shop.ask(f"order resume --run {run['run']} --workers 1")["codes"] == 60
 
 
 @ON_SQLITE
