@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import checking, drawing, issuing, serving, sheets
+from tests.bench import checking, drawing, issuing, millions, serving, sheets
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -17,20 +17,25 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "checks": checking.checks,
     "serving": serving.serving,
 }
+LONG: dict[str, Callable[[Path], list[Figure]]] = {"millions": millions.millions}
+"""Ten minutes and more: measured when they are named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)}; default: all")
+    parser.add_argument(
+        "benches", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)} (default), {', '.join(LONG)}"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     asked = parser.parse_args()
-    if unknown := set(asked.benches) - BENCHES.keys():
-        parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    known = BENCHES | LONG
+    if unknown := set(asked.benches) - known.keys():
+        parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     figures = []
     for name in asked.benches or BENCHES:
         with tempfile.TemporaryDirectory(prefix="fanxing-bench-") as folder:
             Path(folder).chmod(0o755)  # PostgreSQL refuses to run as root and must get in as another
-            for measured in BENCHES[name](Path(folder)):
+            for measured in known[name](Path(folder)):
                 figures.append(measured)
                 if not asked.json:
                     print(measured.line(), flush=True)

@@ -41,6 +41,7 @@ from tests.codes.factory import SECRET, SmallFactory, files_in, open_factory
 
 TEXTS = (ExportKind.CSV, ExportKind.NDJSON)
 START_S_MAX = 30
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # a cluster takes long to start
 
 
 @pytest.fixture
@@ -237,6 +238,7 @@ async def test_leases_end_in_time(factory: SmallFactory) -> None:
     assert run.lease_until == NOW + LEASE
 
 
+@ON_SQLITE
 async def test_a_ray_cluster_makes_the_same_files(
     factory: SmallFactory, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +267,7 @@ async def test_cancelled_work_leaves_no_process_behind(factory: SmallFactory) ->
             os.kill(pid, 0)
 
 
+@ON_SQLITE
 async def test_workers_beyond_the_cores_of_a_cluster_are_not_waited_for(
     factory: SmallFactory, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

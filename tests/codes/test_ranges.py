@@ -270,6 +270,7 @@ def test_a_range_runs_upwards_within_all_issue_indexes(first: int, last: int) ->
     assert IndexRange(0, 10**9 - 1).items == 10**9
 
 
+@pytest.mark.slow
 async def test_an_order_has_100_000_ranges_and_no_more(session: Session, order: CodeOrder) -> None:
     row = {"order_id": order.order_id, "layer": "state", "value": "voided"}
     firsts = range(0, 3 * (RANGES_PER_ORDER_MAX - 1), 3)
