@@ -41,7 +41,8 @@ class LocalEngine:
                 self._processes.append(
                     await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_PIPE_BYTES)
                 )
-            await asyncio.gather(*(self._introduce(process) for process in self._processes))
+            for process in self._processes:  # in turn: opening a key takes 64 MiB each time
+                await self._introduce(process)
         except BaseException:
             await self._end()
             raise
