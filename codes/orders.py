@@ -15,9 +15,10 @@ from sqlmodel import Field, SQLModel, col, func, select
 
 from codes.catalogue import Brand, Product, gtin14, product_with
 from codes.pipeline import Recipe
-from codes.serials import ITEM_NUMBERS
+from codes.serials import ITEM_NUMBERS, SerialScheme, scheme_of
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
+from kit.vault import Vault
 from offline_sdk.code_text import Profile, check_base_url
 from offline_sdk.errors import Malformed
 from signer.keys import ORDER_NUMBER_MAX, SigningKeyMissing, active_key
@@ -196,6 +197,12 @@ async def order_numbered(session: Session, gtin: str, order_number: int) -> Code
             f"there is no order {order_number:05d} of GTIN {gtin}", hint="`fanxing order list` shows the orders."
         )
     return order
+
+
+async def scheme_of_order(session: Session, vault: Vault, order: CodeOrder) -> SerialScheme:
+    """The permutation of an order's serials, which is its issuer's. Raises SerialKeyMissing."""
+    brand = await session.get_one(Brand, (await product_with(session, order.gtin)).brand_id)
+    return await scheme_of(session, vault, brand.issuer_id)
 
 
 async def activate(session: Session, order: CodeOrder) -> bool:

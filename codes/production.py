@@ -40,14 +40,13 @@ class Production:
     sign: Callable[[bytes], bytes]
     clock: Clock
 
-    async def carry_through(self, engine: Engine, advance: Advance) -> Path:
-        """Make what is missing, publish the files and sign for them. Returns the manifest's path.
+    async def carry_through(self, engine: Engine, advance: Advance) -> list[Part]:
+        """Make what is missing, publish the files and sign for them. Returns every file but the manifest.
 
         Raises RunStopped, RunBusy, ExportDamaged, DiskFull, WorkerLost, FolderTaken; what was written stays, and the
         run can be taken up again.
         """
-        folder = Path(self.run.folder)
-        files = RunFiles(folder, self.run.run_id)
+        files = RunFiles(Path(self.run.folder), self.run.run_id)
         with files.held():
             try:
                 done = await self._recover(files, advance)
@@ -57,7 +56,7 @@ class Production:
                 await self._let_go()
                 raise
             files.clear()
-        return folder / manifest.MANIFEST_NAME
+        return files.summary()
 
     async def _recover(self, files: RunFiles, advance: Advance) -> list[list[Part]]:
         """What earlier workers on this run wrote, checked; the parts of each section."""

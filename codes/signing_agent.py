@@ -27,11 +27,9 @@ import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
 
 from codes import runs
-from codes.catalogue import Brand, product_with
-from codes.orders import CodeOrder
+from codes.orders import CodeOrder, scheme_of_order
 from codes.pipeline import Recipe, Sign, Signed
 from codes.runs import RunSpec
-from codes.serials import scheme_of
 from codes.signing import CustodyAccess
 from kit.clock import Clock
 from kit.db import Database
@@ -155,9 +153,7 @@ class _Grant:
                 raise LeaseRefused("no run has this lease now")
             order = await session.get_one(CodeOrder, run.order_id)
             key = await session.get_one(SigningKey, order.kid)
-            product = await product_with(session, order.gtin)
-            brand = await session.get_one(Brand, product.brand_id)
-            scheme = await scheme_of(session, self._room.vault, brand.issuer_id)
+            scheme = await scheme_of_order(session, self._room.vault, order)
         sign = CustodyAccess(self._room.custody, key, scheme).signer(order.recipe)
         return sign, RunSpec.from_text(run.spec)
 

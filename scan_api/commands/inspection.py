@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from codes import inspection, orders
-from codes.catalogue import Brand, gtin14, product_with
+from codes.catalogue import gtin14
 from codes.inspection import Expectation, Finding, Inspected, pictures
 from codes.inspection.grades import MODULE_MM_MIN
 from codes.inspection.scans import Page, count_pages, pages
 from codes.ranges import IndexRange, ItemState, merged, parse_ranges, standing
-from codes.serials import scheme_of
 from kit.errors import ConfigurationError
 from kit.files import PRIVATE_MODE, replacing
 from offline_sdk.bundle import Bundle
@@ -77,9 +76,7 @@ async def _expectation(
 ) -> Expectation:
     async with shop.database.reading() as session:
         order = await orders.order_numbered(session, gtin14(gtin), number)
-        product = await product_with(session, order.gtin)
-        brand = await session.get_one(Brand, product.brand_id)
-        scheme = await scheme_of(session, shop.vault, brand.issuer_id)
+        scheme = await orders.scheme_of_order(session, shop.vault, order)
         stretches = await standing(session, order)
     voided = [IndexRange(one.first, one.last) for one in stretches if one.state is ItemState.VOIDED]
     ranges = [IndexRange(0, order.quantity - 1)] if expected is None else parse_ranges(expected, order, scheme)

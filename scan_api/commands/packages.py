@@ -15,7 +15,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codes import manifest, orders, packages, ranges
-from codes.catalogue import Brand, gtin14, product_with
+from codes.catalogue import gtin14
 from codes.manifest import Manifest, ManifestInvalid
 from codes.orders import CodeOrder
 from codes.packages import CodePackage, links, reports, sealing
@@ -23,15 +23,11 @@ from codes.packages.links import PackageLink
 from codes.packages.origin import require_entitled
 from codes.packages.reports import PackageReport, ReportInvalid, ReportState, Told
 from codes.ranges import IndexRange
-from codes.serials import scheme_of
 from kit.clock import iso, system_clock
 from kit.db import Session
 from kit.errors import Conflict, Invalid
 from kit.files import require_free
 from kit.ids import new_id
-from offline_sdk import Bundle
-from offline_sdk.bundle import read_root
-from offline_sdk.errors import VerifyError
 from scan_api.commands import terminal
 from scan_api.commands.orders import Gtin, Number
 from scan_api.commands.terminal import Json, out
@@ -39,7 +35,6 @@ from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
 from scan_api.web.pages import PACKAGES_PATH
 from signer.keys import public_keys
-from signer.publication import TrustBundleRefused
 
 REPORT_BYTES_MAX = 1 << 20
 _LIFETIME = re.compile(r"([1-9][0-9]{0,5})([mhd])")
@@ -269,10 +264,7 @@ def open_package(
     """Open a package, and check that the brand made it. For print houses: needs no database."""
 
     async def work() -> dict[str, Any]:
-        try:
-            trusted = Bundle.load(bundle.read_bytes(), read_root(root.read_bytes()))
-        except VerifyError as error:
-            raise TrustBundleRefused(f"{bundle}: {error.message}", hint="Get both files from the brand anew.") from None
+        trusted = terminal.trusted_bundle(bundle, root)
         known = {key.kid: key.public for key in trusted.keys}
         with terminal.progress("Checking", "bytes", path.stat().st_size, as_json=as_json) as advance:
             require = partial(require_entitled, trusted=trusted)
@@ -305,8 +297,7 @@ def report(
         async with terminal.workshop() as shop, shop.database.writing() as session:
             found = await packages.package_with(session, package_id)
             placed = await session.get_one(CodeOrder, found.order_id)
-            brand = await session.get_one(Brand, (await product_with(session, placed.gtin)).brand_id)
-            scheme = await scheme_of(session, shop.vault, brand.issuer_id)
+            scheme = await orders.scheme_of_order(session, shop.vault, placed)
             return (await reports.receive(session, found, scheme, told, None, system_clock())).as_json()
 
     terminal.run(work, as_json=as_json, show=_show)

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from codes import runs
 from codes.engines import Engine
 from codes.engines.cluster import ClusterEngine
 from codes.engines.inline import InlineEngine
@@ -24,7 +23,7 @@ from codes.orders import CodeOrder
 from codes.production import Production, bytes_needed
 from codes.ranges import IndexRange
 from codes.rendering import Job
-from codes.runs import ExportRun, RunSpec
+from codes.runs import ExportRun, Part, RunSpec
 from codes.serials import SerialScheme
 from codes.signing import CustodyAccess
 from codes.signing_agent import SECRET_BYTES, LeasedSigner
@@ -154,28 +153,22 @@ async def make(
     total = spec.items * len(spec.faces)
     with terminal.progress("Signing and writing", "codes", total, as_json=as_json) as advance:
         async with force.open(job, access, secret, spec.section_count) as engine:
-            manifest = await work.carry_through(engine, advance)
-    paths = await _paths(shop, run)
+            made = await work.carry_through(engine, advance)
+    folder = Path(run.folder)
     if unpacked:
-        await asyncio.to_thread(_unpack, manifest.parent, paths)
-    files = sorted({path.split("/")[0] for path in paths})
+        await asyncio.to_thread(_unpack, folder, made)
+    files = sorted({file.path.split("/")[0] for file in made})
     return {
         "run": str(run.run_id),
         "codes": total,
-        "files": [str(manifest.parent / name) for name in (*files, MANIFEST_NAME)],
+        "files": [str(folder / name) for name in (*files, MANIFEST_NAME)],
     }
 
 
-def _unpack(folder: Path, paths: set[str]) -> None:
-    for path in sorted(paths):
-        if path.endswith(".zip"):
-            unpack(folder / path, (folder / path).with_suffix(""))
-
-
-async def _paths(shop: Workshop, run: ExportRun) -> set[str]:
-    async with shop.database.reading() as session:
-        recorded = await runs.written(session, run)
-    return {part.path for parts in recorded.values() for part in parts}
+def _unpack(folder: Path, files: Sequence[Part]) -> None:
+    for file in files:
+        if file.path.endswith(".zip"):
+            unpack(folder / file.path, (folder / file.path).with_suffix(""))
 
 
 def new_secret() -> bytes:

@@ -7,10 +7,9 @@ import typer
 
 from codes import orders, ranges
 from codes.acts import record_act
-from codes.catalogue import Brand, gtin14, product_with
+from codes.catalogue import gtin14
 from codes.orders import CodeOrder
 from codes.ranges import IndexRange, parse_ranges
-from codes.serials import scheme_of
 from kit.clock import system_clock
 from kit.db import Session
 from scan_api import serial_life
@@ -129,8 +128,7 @@ def _reassign(
 
 
 async def _parse(shop: Workshop, session: Session, placed: CodeOrder, text: str) -> list[IndexRange]:
-    brand = await session.get_one(Brand, (await product_with(session, placed.gtin)).brand_id)
-    return parse_ranges(text, placed, await scheme_of(session, shop.vault, brand.issuer_id))
+    return parse_ranges(text, placed, await orders.scheme_of_order(session, shop.vault, placed))
 
 
 def _about_change(placed: CodeOrder, changed: list[IndexRange]) -> dict[str, Any]:

@@ -7,18 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from codes import acts, manifest, orders, ranges, runs
-from codes.catalogue import Brand, gtin14, product_with
+from codes.catalogue import gtin14
 from codes.exports import ExportKind
 from codes.orders import CodeOrder
 from codes.packages.origin import require_entitled
 from codes.ranges import IndexRange
 from codes.run_files import RunFiles
 from codes.runs import ExportRun, RunSpec, RunState
-from codes.serials import scheme_of
 from kit.clock import iso, system_clock
 from kit.db import Session
-from offline_sdk import Bundle
-from offline_sdk.bundle import read_root
 from offline_sdk.code_text import Profile
 from scan_api.commands import production, terminal
 from scan_api.commands.layouts import AskedLayout, layout_options
@@ -157,7 +154,7 @@ def verify(
     async def work() -> dict[str, Any]:
         trusted = None
         if bundle is not None and root is not None:
-            trusted = Bundle.load(bundle.read_bytes(), read_root(root.read_bytes()))
+            trusted = terminal.trusted_bundle(bundle, root)
             known = {key.kid: key.public for key in trusted.keys}
         else:
             async with terminal.workshop() as shop, shop.database.reading() as session:
@@ -178,11 +175,9 @@ _TOLD = ("run", "gtin", "order", "faces", "codes", "kid", "finished_at")
 
 async def _tools(shop: Workshop, session: Session, placed: CodeOrder) -> Tools:
     """The keys of an order, opened. Raises CustodyError, SerialKeyMissing."""
-    product = await product_with(session, placed.gtin)
-    brand = await session.get_one(Brand, product.brand_id)
     key = await session.get_one(SigningKey, placed.kid)
     shop.signer.open_key(key)
-    return Tools(key, await scheme_of(session, shop.vault, brand.issuer_id))
+    return Tools(key, await orders.scheme_of_order(session, shop.vault, placed))
 
 
 async def _about_run(session: Session, run: ExportRun) -> dict[str, Any]:

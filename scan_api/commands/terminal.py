@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -34,10 +35,10 @@ from kit.db import Database, Session
 from kit.errors import ConfigurationError, FanxingError, Invalid, Unavailable
 from kit.settings import Settings
 from kit.vault import Vault
-from offline_sdk.bundle import read_root
+from offline_sdk.bundle import Bundle, read_root
 from offline_sdk.errors import VerifyError
 from signer import publication, service
-from signer.publication import TrustBundle
+from signer.publication import TrustBundle, TrustBundleRefused
 from signer.service import FileCustodyAccess, SigningService
 
 
@@ -192,6 +193,14 @@ def refuse(error: FanxingError, *, as_json: bool) -> NoReturn:
 
 def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def trusted_bundle(bundle: Path, root: Path) -> Bundle:
+    """A brand's trust bundle from its two files, for who has no database. Raises TrustBundleRefused."""
+    try:
+        return Bundle.load(bundle.read_bytes(), read_root(root.read_bytes()))
+    except VerifyError as error:
+        raise TrustBundleRefused(f"{bundle}: {error.message}", hint="Get both files from the brand anew.") from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from codes.orders import CodeOrder
 from codes.pipeline import Section, make
 from codes.production import Production
 from codes.rendering import Job, RenderedPart
-from codes.runs import ExportRun, RunSpec
+from codes.runs import ExportRun, Part, RunSpec
 from codes.serials import SerialScheme, scheme_of
 from codes.signing import CustodyAccess
 from kit.db import Database
@@ -61,7 +61,7 @@ class SmallFactory:
 
     async def carry_through(
         self, run: ExportRun, engine: Engine | None = None, advance: Callable[[int], None] = lambda _count: None
-    ) -> Path:
+    ) -> list[Part]:
         job = self.job(run)
         async with engine or InlineEngine(job, self.access.signer(job.recipe)) as opened:
             return await self.production(run).carry_through(opened, advance)

@@ -69,13 +69,18 @@ def _serve(path: Path, of: SigningRoom) -> None:
     SigningAgent(path, of).serve(lambda: None)
 
 
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def agent(path: Path, of: SigningRoom) -> Iterator[Path]:
     """A signing agent in a process of its own."""
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(path, of))
     process.start()
     deadline = time.monotonic() + START_S_MAX
-    while not path.exists():
+    while not listens(path):  # the file is there a moment before anybody listens
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -314,7 +319,7 @@ async def test_a_killed_agent_is_followed_by_another_while_a_worker_is_connected
     await factory.begin(factory.spec())
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(path, room(factory)))
     process.start()
-    while not path.exists():
+    while not listens(path):  # the file is there a moment before anybody listens
         await asyncio.sleep(0.02)
     sign = LeasedSigner(path, SECRET).signer(factory.order.recipe)
     process.kill()

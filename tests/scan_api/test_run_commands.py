@@ -230,6 +230,8 @@ def test_a_tampered_export_does_not_verify(shop: Terminal) -> None:
     shop.ask(f"bundle export --out {shop.home}/bundle.cbor")
     trust = f"--bundle {shop.home}/bundle.cbor --root {shop.home}/root.pub"
     assert shop.ask(f"order verify {shop.home}/all {trust}")["codes"] == 60
+    wrong = f"--bundle {shop.home}/root.pub --root {shop.home}/root.pub"
+    assert shop.refusal(f"order verify {shop.home}/all {wrong}") == "TrustBundleRefused"
     path = shop.home / "all" / "inner.csv"
     path.write_bytes(path.read_bytes().replace(b"/21/", b"/22/", 1))
     assert shop.refusal(f"order verify {shop.home}/all") == "FileAltered"
