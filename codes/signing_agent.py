@@ -45,6 +45,8 @@ CONNECTIONS_MAX = 256
 ANSWER_S_MAX = 120
 """How long a worker waits for the agent: to sign the largest section takes a few seconds."""
 IDLE_S_MAX = 3_600
+STOP_S_MAX = 0.2
+"""How long an agent that is told to end goes on waiting for a connection."""
 _REQUEST = Struct(">BQI")
 _LENGTH = Struct(">I")
 _SIGNED, _REFUSED = b"\0", b"\1"
@@ -225,6 +227,7 @@ class _Handler(socketserver.StreamRequestHandler):
 class SigningAgent(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     """Serves until it is stopped. Must be made in a process of one thread, since it forks."""
 
+    timeout = STOP_S_MAX
     max_children = CONNECTIONS_MAX
     block_on_close = False
     allow_reuse_address = True
@@ -232,6 +235,7 @@ class SigningAgent(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path, room: SigningRoom) -> None:
         """Listen at `path`, which only this user may open. Raises AgentRunning when another agent does already."""
         self.room = room
+        self._stopped = False
         _make_way(path)
         previous = os.umask(0o177)
         try:
@@ -240,16 +244,24 @@ class SigningAgent(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
             os.umask(previous)
 
     def serve(self, ready: Callable[[], None]) -> None:
-        """Answer connections until the process is told to end."""
+        """Answer connections until SIGTERM or SIGINT. Must be called in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
         ready()
         try:
-            self.serve_forever()
+            while not self._stopped:
+                self.handle_request()
+                self.service_actions()
         finally:
             for child in self.active_children or ():
                 with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)  # an agent that is stopped signs nothing more
+                    os.kill(child, signal.SIGKILL)  # an agent that is stopped signs nothing more
             self.server_close()
             Path(str(self.server_address)).unlink(missing_ok=True)
+
+    def _stop(self, *_signal: object) -> None:
+        # Raising here instead would be lost when the signal comes inside a hook of fork(), which swallows exceptions.
+        self._stopped = True
 
 
 def _make_way(path: Path) -> None:

@@ -1,9 +1,8 @@
 """The signing agent of a machine whose workers hold no key."""
 
-import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,15 +39,7 @@ def agent(
         terminal.refuse(error, as_json=as_json)
     except OSError as error:
         terminal.refuse(terminal.FileRefused(f"{error.filename or path}: {error.strerror}"), as_json=as_json)
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        serving.serve(lambda: _tell(place, as_json=as_json))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-
-
-def _leave(*_args: Any) -> None:
-    sys.exit(0)
+    serving.serve(lambda: _tell(place, as_json=as_json))
 
 
 def _tell(place: Path, *, as_json: bool) -> None:

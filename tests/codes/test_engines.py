@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,7 +64,12 @@ def _later() -> datetime:
 
 
 def _serve(path: Path, of: SigningRoom) -> None:
-    signal.signal(signal.SIGTERM, lambda *_args: sys.exit(0))
+    SigningAgent(path, of).serve(lambda: None)
+
+
+def _serve_until_a_fork(path: Path, of: SigningRoom) -> None:
+    # an exception that a handler raised in this hook would be swallowed
+    os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
     SigningAgent(path, of).serve(lambda: None)
 
 
@@ -311,6 +315,16 @@ async def test_an_agent_that_ends_signs_nothing_more(factory: SmallFactory, path
         assert sign(Profile.OUTER, 0, 1).serials
     with pytest.raises(AgentMissing, match="ended"):
         sign(Profile.OUTER, 0, 1)
+
+
+async def test_an_agent_that_is_told_to_end_while_it_forks_ends(factory: SmallFactory, path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_serve_until_a_fork, args=(path, room(factory)))
+    process.start()
+    while not listens(path):  # this very connection makes it fork
+        await asyncio.sleep(0.02)
+    process.join(START_S_MAX)
+    assert process.exitcode == 0
+    assert not path.exists()
 
 
 async def test_a_killed_agent_is_followed_by_another_while_a_worker_is_connected(
