@@ -1,28 +1,27 @@
 """Trust bundle: the signed list of keys, their scopes and the revocations that an offline verifier believes.
 
-A COSE_Sign1 document (RFC 9052, 4.2) in deterministic CBOR (RFC 8949, 4.2.1), signed by the root of one trust domain.
-docs/trust-bundle.md describes it to the byte. Nothing here reads a file, a clock or a private key.
+The payload of a document of `cose`, signed by one publisher of a trust domain. docs/trust-bundle.md describes it to the
+byte. Nothing here reads a file, a clock or a private key.
 """
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import cbor2
 
-from . import strict
+from . import cose, strict
+from .algorithms import Algorithm, public_key_is_safe
 from .code_text import KID_MAX, ORDER_MAX
-from .ed25519 import SIGNATURE_BYTES, public_key_is_safe, signature_is_right
-from .errors import BundleMalformed, BundleUntrusted
+from .cose import DocumentType, Signer
+from .errors import BundleUntrusted, TrustMalformed
+from .item_set import ItemSet
 from .revocation import OrderRange, Revocations, RevokedItems
 
-BUNDLE_VERSION: Final = 1
-CONTENT_TYPE: Final = "application/vnd.fanxing.trust-bundle+cbor"
-ALGORITHM_EDDSA: Final = -8  # RFC 9053, 2.2
-ROOT_KID_BYTES: Final = 8
-DOCUMENT_BYTES_MAX: Final = 16 * 1024 * 1024
+FORMAT_VERSION: Final = 2
 KEYS_MAX: Final = 10_000
 GTIN_PREFIXES_MAX: Final = 1_000
 """GTIN prefixes of one key."""
@@ -33,26 +32,25 @@ SEQ_MAX: Final = 2**53 - 1
 """The largest whole number that every JSON reader keeps exact (RFC 8259, 6)."""
 TIME_MAX: Final = 253_402_300_799
 """9999-12-31T23:59:59Z in unix seconds, the last second that the standard library can show."""
+FINGERPRINT_BYTES: Final = 32
 
-_COSE_SIGN1_OF_FOUR: Final = b"\xd2\x84"  # tag 18, array of 4
-_EMPTY_MAP: Final = b"\xa0"
 _GTIN_PREFIX: Final = re.compile(f"[0-9]{{1,{GTIN_PREFIX_DIGITS_MAX}}}")
 _ROOT_FILE: Final = re.compile(rb"([0-9a-f]{64})\n")
 
 # Map keys of the payload, of a key and of the revocations. All are below 24, so each is one byte and numeric order is
 # the bytewise order that deterministic encoding asks for.
-_VERSION, _DOMAIN, _SEQ, _ISSUED, _EXPIRES, _KEYS, _REVOCATIONS = range(1, 8)
+_VERSION, _DOMAIN, _SEQ, _ISSUED, _EXPIRES, _KEYS, _REVOCATIONS, _PREV = range(1, 9)
 _KID, _ALG, _PUBLIC, _ISSUER, _GTIN_PREFIXES, _NOT_BEFORE, _NOT_AFTER, _ORDER_MIN, _ORDER_MAX = range(1, 10)
 _REVOKED_KEYS, _REVOKED_ORDERS, _REVOKED_ITEMS = range(1, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleKey:
-    """One key that may sign code texts, with the scope that it is entitled to; a bad field raises BundleMalformed.
+    """One key that may sign code texts, with the scope that it is entitled to; a bad field raises TrustMalformed.
 
-    `kid` 0..99999; `public` 32 bytes, Ed25519; `gtin_prefixes` ascending, 1 to 12 digits each, matched against the 13
-    digits of a GTIN-14 after its indicator digit; `not_before` and `not_after` in unix seconds, both included, bounding
-    when a code is checked (None: unbounded); `order_min` and `order_max` 0..99999, both included.
+    `kid` 0..99999; `public` a safe public key of `algorithm`; `gtin_prefixes` ascending, 1 to 12 digits each, matched
+    against the 13 digits of a GTIN-14 after its indicator digit; `not_before` and `not_after` in unix seconds, both
+    included, bounding when a code is checked (None: unbounded); `order_min` and `order_max` 0..99999, both included.
     """
 
     kid: int
@@ -63,16 +61,17 @@ class BundleKey:
     not_after: int | None = None
     order_min: int = 0
     order_max: int = ORDER_MAX
+    algorithm: Algorithm = Algorithm.ED25519
 
     def __post_init__(self) -> None:
         strict.check_int(self.kid, "a key number", 0, KID_MAX)
         name = f"key {self.kid:05d}:"
-        if not public_key_is_safe(self.public):
-            raise BundleMalformed(f"{name} the public key is not 32 bytes, not canonical or of small order")
+        if type(self.algorithm) is not Algorithm or not public_key_is_safe(self.algorithm, self.public):
+            raise TrustMalformed(f"{name} the public key is of a wrong length, not canonical, or of small order")
         strict.check_name(self.issuer, f"{name} the issuer", ISSUER_CHARS_MAX)
         strict.check_tuple_of(self.gtin_prefixes, str, f"{name} GTIN prefixes", 1, GTIN_PREFIXES_MAX)
         if not all(map(_GTIN_PREFIX.fullmatch, self.gtin_prefixes)):
-            raise BundleMalformed(f"{name} a GTIN prefix is not 1 to {GTIN_PREFIX_DIGITS_MAX} digits")
+            raise TrustMalformed(f"{name} a GTIN prefix is not 1 to {GTIN_PREFIX_DIGITS_MAX} digits")
         strict.check_ascending(self.gtin_prefixes, f"{name} the list of GTIN prefixes")
         if self.not_before is not None:
             strict.check_int(self.not_before, f"{name} not_before", 0, TIME_MAX)
@@ -84,10 +83,11 @@ class BundleKey:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The content of a trust bundle; a field out of range raises BundleMalformed.
+    """The content of a trust bundle; a field out of range raises TrustMalformed.
 
     `domain` names the trust domain; `seq` counts up from 1 with each publication; `issued` and `expires` are unix
-    seconds, `expires` after `issued`; `keys` ascend by key number.
+    seconds, `expires` after `issued`; `keys` ascend by key number; `prev` is the fingerprint of the bundle before, None
+    for the first one alone.
     """
 
     domain: str
@@ -96,6 +96,7 @@ class Bundle:
     expires: int
     keys: tuple[BundleKey, ...]
     revocations: Revocations = field(default_factory=Revocations)
+    prev: bytes | None = None
 
     def __post_init__(self) -> None:
         strict.check_name(self.domain, "the domain", DOMAIN_CHARS_MAX)
@@ -105,61 +106,59 @@ class Bundle:
         strict.check_tuple_of(self.keys, BundleKey, "keys", 0, KEYS_MAX)
         strict.check_ascending([key.kid for key in self.keys], "the list of keys")
         if type(self.revocations) is not Revocations:
-            raise BundleMalformed("revocations is not a Revocations")
+            raise TrustMalformed("revocations is not a Revocations")
+        if self.seq == 1:
+            if self.prev is not None:
+                raise TrustMalformed("the first bundle names one before it")
+        else:
+            strict.check_bytes(self.prev, "prev", FINGERPRINT_BYTES)
 
     @classmethod
-    def load(cls, document: bytes, root_public: bytes) -> Self:
-        """Read a trust bundle that this root signed.
+    def load(cls, document: bytes, publishers: Sequence[Signer]) -> Self:
+        """Read a trust bundle that one of these publishers signed.
 
-        The signature is verified before anything of the payload is interpreted. Raises BundleUntrusted when it is not
-        this root's, BundleMalformed when the document is not in its one canonical form, and nothing else.
+        The signature is verified before anything of the payload is interpreted. Raises TrustTruncated or TrustMalformed
+        when the document is not one bundle in its one canonical form, BundleUntrusted when none of the publishers
+        signed it, and AlgorithmMissing when the signature is P-256's and this installation cannot verify it.
         """
-        payload, signature = _open_envelope(document, root_public)
-        if not signature_is_right(root_public, to_be_signed(payload, root_public), signature):
-            raise BundleUntrusted("the root's signature does not match; fetch the trust bundle again")
-        bundle = cls._from_payload(payload)
-        # One content has one encoding: duplicate map keys, long forms and trailing bytes all end here.
-        if bundle.payload() != payload:
-            raise BundleMalformed("the payload is not in deterministic CBOR (RFC 8949, 4.2.1)")
-        return bundle
+        return cls.from_payload(signed_payload(document, DocumentType.BUNDLE, publishers))
 
     @classmethod
-    def _from_payload(cls, payload: bytes) -> Self:
-        try:
-            content = cbor2.loads(payload)
-        # The decoder raises whatever its tag handlers raise (ValueError, TypeError, RecursionError, …), and callers
-        # of load() only expect this package's errors.
-        except Exception as error:
-            raise BundleMalformed(f"the payload is not CBOR: {type(error).__name__}") from None
-        fields = _map(content, "the payload", range(_VERSION, _REVOCATIONS + 1))
-        if fields[_VERSION] != BUNDLE_VERSION:
-            raise BundleMalformed("the bundle's version is not 1; update this software")
-        return cls(
+    def from_payload(cls, payload: bytes) -> Self:
+        """Read a payload whose signature was verified. Raises TrustMalformed unless it is in its one form."""
+        fields = strict.cbor_map(strict.cbor(payload), "the payload", range(_VERSION, _PREV + 1), optional=(_PREV,))
+        strict.check_version(fields[_VERSION], FORMAT_VERSION)
+        bundle = cls(
             domain=fields[_DOMAIN],
             seq=fields[_SEQ],
             issued=fields[_ISSUED],
             expires=fields[_EXPIRES],
-            keys=tuple(map(_key_from_cbor, _array(fields[_KEYS], "keys"))),
-            revocations=_revocations_from_cbor(fields[_REVOCATIONS]),
+            keys=keys_from_cbor(fields[_KEYS]),
+            revocations=revocations_from_cbor(fields[_REVOCATIONS]),
+            prev=fields.get(_PREV),
         )
+        # One content has one encoding: duplicate map keys, long forms, nulls and trailing bytes all end here.
+        if bundle.payload() != payload:
+            raise TrustMalformed("the payload is not in deterministic CBOR (RFC 8949, 4.2.1)")
+        return bundle
 
     def payload(self) -> bytes:
-        """Encode the content, as deterministic CBOR: what the root signs and the document carries."""
-        return cbor2.dumps(
-            {
-                _VERSION: BUNDLE_VERSION,
-                _DOMAIN: self.domain,
-                _SEQ: self.seq,
-                _ISSUED: self.issued,
-                _EXPIRES: self.expires,
-                _KEYS: [_key_to_cbor(key) for key in self.keys],
-                _REVOCATIONS: {
-                    _REVOKED_KEYS: list(self.revocations.keys),
-                    _REVOKED_ORDERS: [[span.gtin, span.order_min, span.order_max] for span in self.revocations.orders],
-                    _REVOKED_ITEMS: [[group.gtin, group.order, list(group.items)] for group in self.revocations.items],
-                },
-            }
-        )
+        """Encode the content, as deterministic CBOR: what a publisher signs and the document carries."""
+        fields = {
+            _VERSION: FORMAT_VERSION,
+            _DOMAIN: self.domain,
+            _SEQ: self.seq,
+            _ISSUED: self.issued,
+            _EXPIRES: self.expires,
+            _KEYS: keys_to_cbor(self.keys),
+            _REVOCATIONS: revocations_to_cbor(self.revocations),
+        }
+        return cbor2.dumps(fields if self.prev is None else {**fields, _PREV: self.prev})
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the payload, which the next bundle gives as its `prev`."""
+        return hashlib.sha256(self.payload()).digest()
 
     def as_json(self) -> dict[str, Any]:
         """Return the content for people, ready for json.dumps: times in ISO 8601 UTC, public keys in hex."""
@@ -167,11 +166,12 @@ class Bundle:
             "seq": self.seq,
             "issued": _iso_time(self.issued),
             "expires": _iso_time(self.expires),
+            "prev_hex": None if self.prev is None else self.prev.hex(),
             "domain": self.domain,
             "keys": [
                 {
                     "kid": key.kid,
-                    "alg": "Ed25519",
+                    "alg": key.algorithm.label,
                     "public_hex": key.public.hex(),
                     "issuer": key.issuer,
                     "gtin_prefixes": list(key.gtin_prefixes),
@@ -196,30 +196,14 @@ class Bundle:
         }
 
 
-def to_be_signed(payload: bytes, root_public: bytes) -> bytes:
-    """Return the bytes that the root's private key signs: the Sig_structure of RFC 9052, 4.4."""
-    return cbor2.dumps(["Signature1", _protected(root_public), b"", payload])
-
-
-def seal(payload: bytes, root_public: bytes, signature: bytes) -> bytes:
-    """Return the document that carries this payload and the root's 64-byte signature of `to_be_signed`.
-
-    The signature is not verified here: `Bundle.load` the document before publishing it.
-    Raises BundleMalformed when the signature has another length or the document grows past DOCUMENT_BYTES_MAX.
-    """
-    if not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
-        raise BundleMalformed(f"the root's signature is not {SIGNATURE_BYTES} bytes")
-    document = _COSE_SIGN1_OF_FOUR + _bstr(_protected(root_public)) + _EMPTY_MAP + _bstr(payload) + _bstr(signature)
-    if len(document) > DOCUMENT_BYTES_MAX:
-        raise BundleMalformed(f"the document is longer than {DOCUMENT_BYTES_MAX} bytes; revoke whole orders")
-    return document
-
-
-def root_kid(root_public: bytes) -> bytes:
-    """Return the first 8 bytes of SHA-256 of the root's public key; raises BundleUntrusted for a bad key."""
-    if not public_key_is_safe(root_public):
-        raise BundleUntrusted("the root is not a safe 32-byte Ed25519 public key; fetch it again from its publisher")
-    return hashlib.sha256(root_public).digest()[:ROOT_KID_BYTES]
+def signed_payload(document: bytes, type_: DocumentType, publishers: Sequence[Signer]) -> bytes:
+    """The payload of a document of this type that one of these publishers signed; nothing of it was interpreted."""
+    envelope, *others = cose.read(document)
+    if others or envelope.type is not type_:
+        raise TrustMalformed(f"this is not one document of the type {type_}")
+    if not cose.right_signers(envelope, publishers):
+        raise BundleUntrusted("the document is not signed by a publisher of this root; fetch root and bundle again")
+    return envelope.payload
 
 
 def read_root(content: bytes) -> bytes:
@@ -228,50 +212,58 @@ def read_root(content: bytes) -> bytes:
     if found is None:
         raise BundleUntrusted("the root file is not one line of 64 lower-case hex digits; fetch it again")
     public = bytes.fromhex(found[1].decode("ascii"))
-    root_kid(public)
+    _check_root(public)
     return public
 
 
 def format_root(root_public: bytes) -> bytes:
     """Return the content of the root file of this public key; raises BundleUntrusted for a bad key."""
-    root_kid(root_public)
+    _check_root(root_public)
     return root_public.hex().encode("ascii") + b"\n"
 
 
-def _protected(root_public: bytes) -> bytes:
-    return cbor2.dumps({1: ALGORITHM_EDDSA, 3: CONTENT_TYPE, 4: root_kid(root_public)})
+def _check_root(root_public: bytes) -> None:
+    if not public_key_is_safe(Algorithm.ED25519, root_public):
+        raise BundleUntrusted("the root is not a safe 32-byte Ed25519 public key; fetch it again from its publisher")
 
 
-def _open_envelope(document: bytes, root_public: bytes) -> tuple[bytes, bytes]:
-    """Take payload and signature out of a document, comparing bytes: no decoder meets what no one has signed."""
-    if not isinstance(document, bytes):
-        raise BundleMalformed("the document is not bytes")
-    if len(document) > DOCUMENT_BYTES_MAX:
-        raise BundleMalformed(f"the document is longer than {DOCUMENT_BYTES_MAX} bytes")
-    head = _COSE_SIGN1_OF_FOUR + _bstr(_protected(root_public)) + _EMPTY_MAP
-    if document[: len(head)] != head:
-        before_kid = len(head) - ROOT_KID_BYTES - len(_EMPTY_MAP)
-        if document[:before_kid] == head[:before_kid] and document[len(head) - 1 : len(head)] == _EMPTY_MAP:
-            raise BundleUntrusted("the trust bundle is of another root; use the root file of its own publisher")
-        raise BundleMalformed("the document does not begin as a trust bundle does (COSE_Sign1, EdDSA, content type)")
-    signature = document[-SIGNATURE_BYTES:]
-    tail = _bstr(signature)
-    field_ = document[len(head) : -len(tail)]
-    for payload in (field_[head_bytes:] for head_bytes in (1, 2, 3, 5)):
-        if head + _bstr(payload) + tail == document:
-            return payload, signature
-    raise BundleMalformed("the document is not a payload and a 64-byte signature in deterministic CBOR")
+def keys_to_cbor(keys: Sequence[BundleKey]) -> list[dict[int, Any]]:
+    """What the encoder takes for these keys."""
+    return [_key_to_cbor(key) for key in keys]
 
 
-def _bstr(data: bytes) -> bytes:
-    """Encode a byte string as CBOR (RFC 8949, 3.1, major type 2)."""
-    return cbor2.dumps(data)
+def keys_from_cbor(content: object) -> tuple[BundleKey, ...]:
+    """Read what the decoder made of a list of keys, or raise TrustMalformed. Their order is not looked at."""
+    return tuple(map(_key_from_cbor, strict.cbor_array(content, "keys")))
+
+
+def revocations_to_cbor(revocations: Revocations) -> dict[int, Any]:
+    """What the encoder takes for these revocations."""
+    return {
+        _REVOKED_KEYS: list(revocations.keys),
+        _REVOKED_ORDERS: [[span.gtin, span.order_min, span.order_max] for span in revocations.orders],
+        _REVOKED_ITEMS: [
+            [group.gtin, group.order, len(group.items), group.items.packed()] for group in revocations.items
+        ],
+    }
+
+
+def revocations_from_cbor(content: object) -> Revocations:
+    """Read what the decoder made of revocations, or raise TrustMalformed."""
+    fields = strict.cbor_map(content, "revocations", range(_REVOKED_KEYS, _REVOKED_ITEMS + 1))
+    spans = strict.cbor_array(fields[_REVOKED_ORDERS], "revoked orders")
+    groups = strict.cbor_array(fields[_REVOKED_ITEMS], "revoked items")
+    return Revocations(
+        keys=tuple(strict.cbor_array(fields[_REVOKED_KEYS], "revoked keys")),
+        orders=tuple(OrderRange(*strict.cbor_array(span, "a revoked order range", 3)) for span in spans),
+        items=tuple(_items_from_cbor(*strict.cbor_array(group, "a group of revoked items", 4)) for group in groups),
+    )
 
 
 def _key_to_cbor(key: BundleKey) -> dict[int, Any]:
     fields = {
         _KID: key.kid,
-        _ALG: ALGORITHM_EDDSA,
+        _ALG: int(key.algorithm),
         _PUBLIC: key.public,
         _ISSUER: key.issuer,
         _GTIN_PREFIXES: list(key.gtin_prefixes),
@@ -284,54 +276,22 @@ def _key_to_cbor(key: BundleKey) -> dict[int, Any]:
 
 
 def _key_from_cbor(content: object) -> BundleKey:
-    fields = _map(content, "a key", range(_KID, _ORDER_MAX + 1), optional=(_NOT_BEFORE, _NOT_AFTER))
-    if fields[_ALG] != ALGORITHM_EDDSA:
-        raise BundleMalformed("a key's algorithm is not EdDSA; update this software")
-    for optional in (_NOT_BEFORE, _NOT_AFTER):
-        if optional in fields and fields[optional] is None:
-            raise BundleMalformed("a key's time bound is null; an unbounded side is left out")
+    fields = strict.cbor_map(content, "a key", range(_KID, _ORDER_MAX + 1), optional=(_NOT_BEFORE, _NOT_AFTER))
     return BundleKey(
         kid=fields[_KID],
         public=fields[_PUBLIC],
         issuer=fields[_ISSUER],
-        gtin_prefixes=tuple(_array(fields[_GTIN_PREFIXES], "GTIN prefixes")),
+        gtin_prefixes=tuple(strict.cbor_array(fields[_GTIN_PREFIXES], "GTIN prefixes")),
         not_before=fields.get(_NOT_BEFORE),
         not_after=fields.get(_NOT_AFTER),
         order_min=fields[_ORDER_MIN],
         order_max=fields[_ORDER_MAX],
+        algorithm=strict.algorithm(fields[_ALG]),
     )
 
 
-def _revocations_from_cbor(content: object) -> Revocations:
-    fields = _map(content, "revocations", range(_REVOKED_KEYS, _REVOKED_ITEMS + 1))
-    orders = [_triple(span, "a revoked order range") for span in _array(fields[_REVOKED_ORDERS], "revoked orders")]
-    groups = [_triple(group, "a group of revoked items") for group in _array(fields[_REVOKED_ITEMS], "revoked items")]
-    return Revocations(
-        keys=tuple(_array(fields[_REVOKED_KEYS], "revoked keys")),
-        orders=tuple(OrderRange(*span) for span in orders),
-        items=tuple(
-            RevokedItems(gtin, order, tuple(_array(items, "revoked item numbers"))) for gtin, order, items in groups
-        ),
-    )
-
-
-def _map(content: object, name: str, known: range, optional: tuple[int, ...] = ()) -> dict[int, Any]:
-    if type(content) is not dict or not set(content) <= set(known) <= set(content) | set(optional):
-        raise BundleMalformed(f"{name} is not a map of exactly the fields of version {BUNDLE_VERSION}")
-    return content
-
-
-def _array(content: object, name: str) -> list[Any]:
-    if type(content) is not list:
-        raise BundleMalformed(f"{name} is not an array")
-    return content
-
-
-def _triple(content: object, name: str) -> list[Any]:
-    triple = _array(content, name)
-    if len(triple) != 3:
-        raise BundleMalformed(f"{name} is not an array of three")
-    return triple
+def _items_from_cbor(gtin: Any, order: Any, count: Any, packed: Any) -> RevokedItems:
+    return RevokedItems(gtin, order, ItemSet.read(count, packed))
 
 
 def _iso_time(seconds: int | None) -> str | None:

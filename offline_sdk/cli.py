@@ -1,15 +1,19 @@
-"""fanxing-verify: judge code texts by a trust bundle, with no network."""
+"""fanxing-verify: judge code texts by a trust file or a device's trust store, with no network."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
-from .bundle import DOCUMENT_BYTES_MAX, Bundle, read_root
-from .errors import VerifyError
+from . import cose
+from .cose import TRUST_FILE_BYTES_MAX
+from .errors import TrustError, VerifyError
+from .root import read_pin
+from .trust_store import Memory, Trust, TrustStore, advance
 from .verifier import Verdict, Verifier
 
 EXIT_GENUINE: Final = 0
@@ -20,6 +24,7 @@ EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports it
 
 LINE_BYTES_MAX: Final = 4096
 """What is kept of one line of input; no code text is nearly as long."""
+BLOCK_BYTES: Final = 64 * 1024
 ROOT_FILE_BYTES_MAX: Final = 4096
 
 _PROFILE_NAMES: Final = {1: "outer", 2: "inner"}
@@ -28,13 +33,16 @@ _WHAT_IT_MEANS: Final = (
     "never copying:\na copied code is as genuine as its original, and nothing is said of what is inside."
 )
 _EPILOG: Final = """\
+With --state the program remembers the newest root, the newest bundle and the greatest time that it has seen, and so
+refuses what is older; --trust remembers nothing.
+
 exit status:
   0  every text is genuine (also when there was none)
-  1  at least one text is refused
-  2  bad usage, or the bundle or root cannot be read or trusted; the reason is on stderr
+  1  at least one text is refused, or a person is to decide (ASK)
+  2  bad usage, or the trust file, store or root cannot be read or trusted; the reason is on stderr
 
 With --json each text gives one line, an object with the keys text, verdict, error, gtin, serial, profile, kid, issuer,
-bundle_seq and bundle_state. Input that is not UTF-8 is shown with \\x escapes.
+bundle_seq, bundle_state and clock_suspect. Input that is not UTF-8 is shown with \\x escapes.
 """
 
 
@@ -58,66 +66,96 @@ def main(arguments: Sequence[str]) -> int:
     wanted = parser.parse_args(arguments)
     if wanted.show and wanted.texts:
         parser.error("--show prints the bundle and takes no TEXT")
+    if wanted.update is not None and wanted.state is None:
+        parser.error("--update goes into a store and needs --state")
     if sys.stdin is None and not wanted.texts and not wanted.show:
         parser.error("there is no stdin to read, and no TEXT")
     if hasattr(sys.stdout, "reconfigure"):
         # An issuer's name must not stop the program on a terminal that cannot show it.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        root = read_root(_read(wanted.root, ROOT_FILE_BYTES_MAX))
-        bundle = Bundle.load(_read(wanted.bundle, DOCUMENT_BYTES_MAX), root)
+        pin = read_pin(_read(wanted.root, ROOT_FILE_BYTES_MAX))
+        if wanted.state is None:
+            trust, _memory = advance(Trust(), cose.read(_read(wanted.trust, TRUST_FILE_BYTES_MAX)), pin, Memory(), None)
+            return _work(wanted, Verifier(trust.held_bundle, root_expires=trust.held_root.expires), None)
+        store = TrustStore(wanted.state, pin)
+        if wanted.update is None:
+            store.open()
+        else:
+            _update(store, _read(wanted.update, TRUST_FILE_BYTES_MAX))
+        return _work(wanted, store.verifier(), store)
     except OSError as error:
-        return _unusable(f"cannot read the bundle or the root: {error}")
+        return _unusable(f"cannot read or write a file: {error}")
     except VerifyError as error:
         return _unusable(f"{error.code}: {error.message}")
-    if wanted.show:
-        print(json.dumps(bundle.as_json(), indent=2))
-        return EXIT_GENUINE
-    texts = wanted.texts or lines(sys.stdin.buffer)
-    return _judge(Verifier(bundle), texts, as_json=wanted.json)
 
 
-def lines(stream: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a stream without their LF or CRLF, never holding more than LINE_BYTES_MAX bytes of one.
+def blocks(stream: BinaryIO) -> Iterator[list[str]]:
+    """Yield the lines of a stream without their LF or CRLF, as many at a time as were waiting to be read.
 
-    The rest of a longer line is dropped: what is left is still longer than any code text, so it is refused. Bytes that
-    are not UTF-8 become lone surrogates, which no code text holds.
+    At most LINE_BYTES_MAX bytes of a line are kept: what is left is still longer than any code text, so it is refused.
+    Bytes that are not UTF-8 become lone surrogates, which no code text holds.
     """
-    while line := stream.readline(LINE_BYTES_MAX):
-        rest = line
-        while not rest.endswith(b"\n") and (rest := stream.readline(LINE_BYTES_MAX)):
-            pass
-        # Only a line's own end is taken away: a lone CR is a character of the text, and refuses it.
-        text = line.removesuffix(b"\r\n") if line.endswith(b"\r\n") else line.removesuffix(b"\n")
-        yield text.decode("utf-8", "surrogateescape")
+    kept = b""
+    while block := stream.read1(BLOCK_BYTES):  # type: ignore[attr-defined] # what has it is what stdin and files are
+        *whole, kept = (kept + block).split(b"\n")
+        # Room for the CR of a line of the greatest length, and for a byte that tells that it is longer.
+        kept = kept[: LINE_BYTES_MAX + 2]
+        # Only a line's own end is taken away: another CR is a character of the text, and refuses it.
+        if whole:
+            yield [_decoded(line.removesuffix(b"\r")) for line in whole]
+    if kept:
+        yield [_decoded(kept)]
 
 
-def _judge(verifier: Verifier, texts: Iterable[str], *, as_json: bool) -> int:
+def _decoded(line: bytes) -> str:
+    return line[:LINE_BYTES_MAX].decode("utf-8", "surrogateescape")
+
+
+def _update(store: TrustStore, content: bytes) -> None:
+    try:
+        store.open()
+    except TrustError as error:
+        # The file that is given may repair the cache; if it does not, it says why.
+        print(f"fanxing-verify: the store is damaged: {error.code}: {error.message}", file=sys.stderr)
+    store.update(content, datetime.now(UTC))
+
+
+def _work(wanted: argparse.Namespace, verifier: Verifier, store: TrustStore | None) -> int:
+    if wanted.show:
+        print(json.dumps(verifier.bundle.as_json(), indent=2))
+        return EXIT_GENUINE
     status = EXIT_GENUINE
-    for text in texts:
-        verdict = verifier.check(text)
-        if not verdict.is_genuine:
+    line = _json_line if wanted.json else _human_line
+    for texts in [wanted.texts] if wanted.texts else blocks(sys.stdin.buffer):
+        verdicts = [verifier.check(text) for text in texts]
+        if not all(verdict.is_genuine for verdict in verdicts):
             status = EXIT_REFUSED
-        # Flushed line by line: a hand scanner types into stdin and waits for its answer.
-        print(_json_line(text, verdict) if as_json else _human_line(verdict), flush=True)
-    if not as_json:
+        sys.stdout.write("".join(map(line, texts, verdicts)))
+        # A hand scanner types one line into stdin and waits for its answer; of a long file many lines are waiting.
+        sys.stdout.flush()
+        if store is not None:
+            store.remember(datetime.now(UTC))
+    if not wanted.json:
         print(_WHAT_IT_MEANS)
     return status
 
 
 def _json_line(text: str, verdict: Verdict) -> str:
-    return json.dumps({"text": _showable(text), **verdict.as_json()})
+    return json.dumps({"text": _showable(text), **verdict.as_json()}) + "\n"
 
 
-def _human_line(verdict: Verdict) -> str:
+def _human_line(_text: str, verdict: Verdict) -> str:
     """Say the verdict in one line that leaves out the text: an inner code is a secret."""
-    words = [verdict.verdict.upper() if verdict.error is None else f"REFUSED {verdict.error}"]
+    words = [verdict.verdict.upper() if verdict.error is None else f"{verdict.verdict.upper()} {verdict.error}"]
     if verdict.profile is not None:
         words.append(f"GTIN {verdict.gtin} serial {verdict.serial} ({_PROFILE_NAMES[verdict.profile]} code)")
     if verdict.issuer is not None:
         words.append(f"issuer {verdict.issuer}")
     words.append(f"bundle {verdict.bundle_seq} ({verdict.bundle_state.value})")
-    return f"{', '.join(words)}: {verdict.message}"
+    if verdict.clock_suspect:
+        words.append("clock suspect")
+    return f"{', '.join(words)}: {verdict.message}\n"
 
 
 def _showable(text: str) -> str:
@@ -143,10 +181,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--bundle", metavar="FILE", type=Path, required=True, help="the trust bundle")
     parser.add_argument(
-        "--root", metavar="FILE", type=Path, required=True, help="the root's public key: one line of 64 hex digits"
+        "--root", metavar="FILE", type=Path, required=True, help="the pin of the root: one line of 64 hex digits"
     )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--trust", metavar="FILE", type=Path, help="the trust file: root documents and a bundle")
+    source.add_argument(
+        "--state", metavar="FOLDER", type=Path, help="this device's trust store; made when it is not there"
+    )
+    parser.add_argument("--update", metavar="FILE", type=Path, help="a trust file to take into the store first")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line instead of sentences")
     parser.add_argument("--show", action="store_true", help="print what the bundle holds as JSON, and judge nothing")
     parser.add_argument(

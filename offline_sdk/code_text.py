@@ -47,6 +47,11 @@ _PATH: Final = re.compile(
     f"/([12])([0-9]{{{KID_DIGITS}}})([0-9]{{{SIGNATURE_DIGITS}}})"
     f"{GTIN_MARK}([0-9]{{{GTIN_DIGITS}}}){SERIAL_MARK}([0-9]{{{SERIAL_DIGITS}}})"
 )
+_SIGNED_HEAD: Final = re.compile(f"/([12])([0-9]{{{KID_DIGITS}}})")
+_SIGNED_HEAD_CHARS: Final = 1 + PROFILE_DIGITS + KID_DIGITS
+_MARKED_GTIN: Final = re.compile(f"{GTIN_MARK}([0-9]{{{GTIN_DIGITS}}}){SERIAL_MARK}")
+_GTIN_FROM_END: Final = len(GTIN_MARK) + GTIN_DIGITS + len(SERIAL_MARK) + SERIAL_DIGITS
+_SIGNATURE_FROM_END: Final = _GTIN_FROM_END + SIGNATURE_DIGITS
 _SERIAL: Final = re.compile(f"[0-9]{{{SERIAL_DIGITS}}}")
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 
@@ -62,7 +67,9 @@ def _base_url_form(scheme: str, letters: str) -> str:
 _BASE_URL: Final = re.compile(_base_url_form("https?", "a-z"))
 _UPPER_CASE_BASE_URL: Final = re.compile(_base_url_form("HTTPS?", "A-Z"))
 _BASE_URLS_REMEMBERED: Final = 256
+_HEADS_REMEMBERED: Final = 1024
 _ONE_IN_FRONT: Final = 10**SIGNATURE_DIGITS
+_SIGNATURES: Final = 2 ** (8 * SIGNATURE_BYTES)
 
 
 _GTIN_WRONG: Final = "the GTIN is not 14 digits with a right check digit; read the code again"
@@ -124,7 +131,7 @@ class CodeText:
 
     def message(self) -> bytes:
         """The 44 bytes that the signature covers; scheme and host are not among them."""
-        return encode_message(self.profile, self.kid, self.gtin, self.serial)
+        return _message_head(self.profile, self.kid, self.gtin) + self.serial.encode()
 
     def text(self, base_url: str) -> str:
         """The code text under this base URL; raises Malformed when `check_base_url` does."""
@@ -139,24 +146,55 @@ def parse(text: str) -> CodeText:
     """
     if not isinstance(text, str):
         raise Malformed("not a text; pass the characters read from the code as str")
-    if len(text) > TEXT_CHARS_MAX:
+    chars = len(text)
+    if chars > TEXT_CHARS_MAX:
         raise Malformed(f"longer than any code text ({TEXT_CHARS_MAX} characters); this is not an item code")
+    # What a scanner meets again and again, the text up to the key number and the GTIN between its marks, is looked up;
+    # what is new in each text is digits, which bytes tell soonest. Whatever is not right is then asked what is wrong.
+    if chars > PATH_CHARS and text.isascii():
+        signed, gtin_mark = chars - _SIGNATURE_FROM_END, chars - _GTIN_FROM_END
+        head, gtin = _head(text[:signed]), _gtin(text[gtin_mark:-SERIAL_DIGITS])
+        digits, serial = text[signed:gtin_mark].encode(), text[-SERIAL_DIGITS:]
+        if head is not None and gtin is not None and digits.isdigit() and serial.isdigit():
+            number = int(digits)
+            if number < _SIGNATURES:
+                return _assemble(*head, gtin, serial, number.to_bytes(SIGNATURE_BYTES, "big"))
+    raise Malformed(_what_is_wrong(text))
+
+
+def _what_is_wrong(text: str) -> str:
     found = _PATH.fullmatch(text, len(text) - PATH_CHARS)
     if found is None:
-        raise Malformed(
+        return (
             "not /, 161 digits, /01/, 14 digits, /21/, 14 digits after the host, and nothing more; "
             "pass the text exactly as the code holds it"
         )
     if not _base_url_is_right(text[:-PATH_CHARS]):
-        raise Malformed(_BASE_URL_WRONG)
-    profile, kid, digits, gtin, serial = found.groups()
-    try:
-        signature = int(digits).to_bytes(SIGNATURE_BYTES, "big")
-    except OverflowError:
-        raise Malformed("the signature digits stand for a number above 2^512 - 1; this is not an item code") from None
-    if not check_digit_is_right(gtin):
-        raise Malformed(_GTIN_WRONG)
-    return _assemble(int(profile), int(kid), gtin, serial, signature)
+        return _BASE_URL_WRONG
+    if int(found[3]) >= _SIGNATURES:
+        return "the signature digits stand for a number above 2^512 - 1; this is not an item code"
+    return _GTIN_WRONG
+
+
+@lru_cache(maxsize=_HEADS_REMEMBERED)
+def _head(before_signature: str) -> tuple[int, int] | None:
+    """Profile and key number of the part of a text before its signature, or None when that is not canonical."""
+    found = _SIGNED_HEAD.fullmatch(before_signature, max(0, len(before_signature) - _SIGNED_HEAD_CHARS))
+    if found is None or not _base_url_is_right(before_signature[:-_SIGNED_HEAD_CHARS]):
+        return None
+    return int(found[1]), int(found[2])
+
+
+@lru_cache(maxsize=_HEADS_REMEMBERED)
+def _gtin(marked: str) -> str | None:
+    """The GTIN of the part of a text from one mark to the other, or None when that is not canonical."""
+    found = _MARKED_GTIN.fullmatch(marked)
+    return found[1] if found is not None and check_digit_is_right(found[1]) else None
+
+
+@lru_cache(maxsize=_HEADS_REMEMBERED)
+def _message_head(profile: int, kid: int, gtin: str) -> bytes:
+    return encode_message(profile, kid, gtin, "0" * SERIAL_DIGITS)[:-SERIAL_DIGITS]
 
 
 def encode_message(profile: int, kid: int, gtin: str, serial: str) -> bytes:
@@ -178,7 +216,7 @@ def encode_messages(profile: int, kid: int, gtin: str, serials: Sequence[str]) -
 
     Made for the generation loop, so it trusts its arguments: pass only values that a CodeText would accept.
     """
-    head = encode_message(profile, kid, gtin, "0" * SERIAL_DIGITS)[:-SERIAL_DIGITS]
+    head = _message_head(profile, kid, gtin)
     return [head + serial.encode("ascii") for serial in serials]
 
 
@@ -238,13 +276,18 @@ def segments(text: str) -> tuple[str, str, str, str, str, str]:
 def _assemble(profile: int, kid: int, gtin: str, serial: str, signature: bytes) -> CodeText:
     # parse() has just checked all that __post_init__ would check again, and doubling it costs a third of its time.
     code = object.__new__(CodeText)
-    put = object.__setattr__
-    put(code, "profile", profile)
-    put(code, "kid", kid)
-    put(code, "gtin", gtin)
-    put(code, "serial", serial)
-    put(code, "signature", signature)
+    _put_profile(code, profile)
+    _put_kid(code, kid)
+    _put_gtin(code, gtin)
+    _put_serial(code, serial)
+    _put_signature(code, signature)
     return code
+
+
+# The slots themselves: object.__setattr__ would look each up by its name, in every parse.
+_put_profile, _put_kid, _put_gtin, _put_serial, _put_signature = (
+    vars(CodeText)[name].__set__ for name in ("profile", "kid", "gtin", "serial", "signature")
+)
 
 
 # A scanner meets few hosts and many codes; a stranger's flood of hosts can only push entries out.

@@ -64,19 +64,175 @@ class Revoked(VerifyError):
     code: ClassVar[str] = "Revoked"
 
 
+class BundleStale(VerifyError):
+    """The code is right as of the trust bundle's date, but the bundle is old and the policy does not just accept it."""
+
+    code: ClassVar[str] = "BundleStale"
+
+
 class BundleExpired(VerifyError):
-    """The code is right as of the trust bundle's date, but the bundle is past its expiry and the policy insists."""
+    """The code is right as of the trust bundle's date, but bundle or root are past their expiry."""
 
     code: ClassVar[str] = "BundleExpired"
 
 
-class BundleMalformed(VerifyError):
-    """The document or a field of it is not a trust bundle in its one canonical form."""
+class ClockSuspect(VerifyError):
+    """The time supplied lies before one that was seen already, or before the bundle was issued."""
 
-    code: ClassVar[str] = "BundleMalformed"
+    code: ClassVar[str] = "ClockSuspect"
 
 
-class BundleUntrusted(VerifyError):
-    """The trust bundle was not signed by the root that the caller trusts."""
+class AlgorithmMissing(VerifyError):
+    """The key's algorithm is registered, but this installation lacks the package that computes it."""
+
+    code: ClassVar[str] = "AlgorithmMissing"
+
+
+class TrustError(VerifyError):
+    """Base of what is wrong with a root document, a trust bundle, a delta, or the file that holds them."""
+
+    code: ClassVar[str] = "TrustError"
+
+
+class TrustMalformed(TrustError):
+    """The document or a field of it is not in its one canonical form."""
+
+    code: ClassVar[str] = "TrustMalformed"
+
+
+class TrustTruncated(TrustError):
+    """The bytes end before their own lengths say."""
+
+    code: ClassVar[str] = "TrustTruncated"
+
+
+class TrustMissing(TrustError):
+    """There is no trust bundle, or none that the current root still stands for."""
+
+    code: ClassVar[str] = "TrustMissing"
+
+
+class ForeignRoot(TrustError):
+    """The root document is neither the pinned one nor signed by the roots before it."""
+
+    code: ClassVar[str] = "ForeignRoot"
+
+
+class ThresholdMissed(TrustError):
+    """A root document has right signatures, but fewer than the roots ask for."""
+
+    code: ClassVar[str] = "ThresholdMissed"
+
+
+class RootExpired(TrustError):
+    """The last root document is at or past its expiry."""
+
+    code: ClassVar[str] = "RootExpired"
+
+
+class BundleUntrusted(TrustError):
+    """The trust bundle or delta was not signed by a publisher of the current root."""
 
     code: ClassVar[str] = "BundleUntrusted"
+
+
+class BundleRollback(TrustError):
+    """The trust bundle is older than one that was held already."""
+
+    code: ClassVar[str] = "BundleRollback"
+
+
+class BundleFrozen(TrustError):
+    """The trust bundle offered as news is at or past its expiry: somebody holds newer ones back."""
+
+    code: ClassVar[str] = "BundleFrozen"
+
+
+class BundleMismatch(TrustError):
+    """Pieces of different origin: another domain, another history, or a delta of another bundle."""
+
+    code: ClassVar[str] = "BundleMismatch"
+
+
+class DeviceError(Exception):
+    """Base of what a scanning device's journal, identity and sync raise; the message says what to do next."""
+
+    code: ClassVar[str] = "DeviceError"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class JournalBusy(DeviceError):
+    """Another process has the journal open."""
+
+    code: ClassVar[str] = "JournalBusy"
+
+
+class JournalFull(DeviceError):
+    """There is no room for one more record, and no record that may go: nothing was recorded."""
+
+    code: ClassVar[str] = "JournalFull"
+
+
+class JournalDamaged(DeviceError):
+    """The journal file is damaged; it was renamed, never deleted."""
+
+    code: ClassVar[str] = "JournalDamaged"
+
+
+class JournalUnknown(DeviceError):
+    """The file is no scan journal, or one of a newer version; it was left as it is."""
+
+    code: ClassVar[str] = "JournalUnknown"
+
+
+class JournalUnwritable(DeviceError):
+    """The system does not let the journal be opened, read or written."""
+
+    code: ClassVar[str] = "JournalUnwritable"
+
+
+class DeviceUnusable(DeviceError):
+    """The device's key or enrolment cannot be read, is not whole, or is open to other users."""
+
+    code: ClassVar[str] = "DeviceUnusable"
+
+
+class NotEnrolled(DeviceError):
+    """The device is not enrolled at a server yet."""
+
+    code: ClassVar[str] = "NotEnrolled"
+
+
+class EnrolmentInvalid(DeviceError):
+    """The enrolment text, code, server or name is not one."""
+
+    code: ClassVar[str] = "EnrolmentInvalid"
+
+
+class PinMismatch(DeviceError):
+    """The server answered an enrolment with another root than the enrolment text named."""
+
+    code: ClassVar[str] = "PinMismatch"
+
+
+class SyncFailed(DeviceError):
+    """The server was not reached, or its answer was not usable; nothing changed here, so try again later.
+
+    `server_code` is the error code the server gave, `retry_after_s` the wait it asked for, where it did.
+    """
+
+    code: ClassVar[str] = "SyncFailed"
+
+    def __init__(self, message: str, server_code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.server_code = server_code
+        self.retry_after_s = retry_after_s
+
+
+class DeviceRevoked(DeviceError):
+    """The server has revoked this device: it takes nothing from it any more."""
+
+    code: ClassVar[str] = "DeviceRevoked"

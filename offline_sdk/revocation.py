@@ -1,18 +1,19 @@
 """Revocation: the keys, order ranges and items that a trust bundle withdraws, and whether a code is among them."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
 
 from . import strict
-from .code_text import ITEM_MAX, KID_MAX, ORDER_MAX, CodeText
-from .errors import BundleMalformed
+from .code_text import KID_MAX, ORDER_MAX, CodeText
+from .errors import TrustMalformed
+from .item_set import ItemSet
 
 REVOKED_KEYS_MAX: Final = 10_000
 REVOKED_ORDER_RANGES_MAX: Final = 100_000
-REVOKED_ITEMS_MAX: Final = 1_000_000
+REVOKED_ITEMS_MAX: Final = 4_000_000
 """Items in one bundle, over all orders together."""
 
 
@@ -32,24 +33,22 @@ class OrderRange:
 
 @dataclass(frozen=True, slots=True)
 class RevokedItems:
-    """Single items of one order: `items` are item numbers 0..999,999,999, ascending, at least one."""
+    """Single items of one order."""
 
     gtin: str
     order: int
-    items: tuple[int, ...]
+    items: ItemSet
 
     def __post_init__(self) -> None:
         strict.check_gtin(self.gtin, "a revoked item's GTIN")
         strict.check_int(self.order, "a revoked item's order", 0, ORDER_MAX)
-        strict.check_tuple_of(self.items, int, "revoked item numbers", 1, REVOKED_ITEMS_MAX)
-        strict.check_ascending(self.items, "revoked item numbers")
-        strict.check_int(self.items[0], "a revoked item number", 0, ITEM_MAX)
-        strict.check_int(self.items[-1], "a revoked item number", 0, ITEM_MAX)
+        if type(self.items) is not ItemSet:
+            raise TrustMalformed("revoked item numbers are not an ItemSet")
 
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """What a trust bundle withdraws, in the one order that its encoding allows; anything else raises BundleMalformed.
+    """What a trust bundle withdraws, in the one order that its encoding allows; anything else raises TrustMalformed.
 
     `keys` are key numbers, ascending; `orders` ascend by GTIN and order and do not overlap; `items` ascend by GTIN and
     order. `collect` makes one from unsorted material.
@@ -66,11 +65,11 @@ class Revocations:
             strict.check_int(kid, "a revoked key number", 0, KID_MAX)
         strict.check_tuple_of(self.orders, OrderRange, "revoked order ranges", 0, REVOKED_ORDER_RANGES_MAX)
         if any(b.gtin < a.gtin or (b.gtin == a.gtin and b.order_min <= a.order_max) for a, b in pairwise(self.orders)):
-            raise BundleMalformed("revoked order ranges are not in ascending order or overlap; use Revocations.collect")
+            raise TrustMalformed("revoked order ranges are not in ascending order or overlap; use Revocations.collect")
         strict.check_tuple_of(self.items, RevokedItems, "revoked items", 0, REVOKED_ITEMS_MAX)
         strict.check_ascending([(group.gtin, group.order) for group in self.items], "revoked items")
         if sum(len(group.items) for group in self.items) > REVOKED_ITEMS_MAX:
-            raise BundleMalformed(f"more than {REVOKED_ITEMS_MAX} revoked items; revoke their orders instead")
+            raise TrustMalformed(f"more than {REVOKED_ITEMS_MAX} revoked items; revoke their orders instead")
 
     @classmethod
     def collect(
@@ -93,12 +92,12 @@ class Revocations:
         return cls(
             keys=tuple(sorted(set(keys))),
             orders=tuple(merged),
-            items=tuple(RevokedItems(*group, tuple(sorted(groups[group]))) for group in sorted(groups)),
+            items=tuple(RevokedItems(*group, ItemSet.of(sorted(groups[group]))) for group in sorted(groups)),
         )
 
 
 class RevocationIndex:
-    """Revocations arranged for asking: exact answers, in logarithmic time, from the bundle's own tuples."""
+    """Revocations arranged for asking: exact answers, in logarithmic time, from the bundle's own content."""
 
     def __init__(self, revocations: Revocations) -> None:
         self._keys = frozenset(revocations.keys)
@@ -126,6 +125,5 @@ class RevocationIndex:
         return at >= 0 and order <= ends[at]
 
     def _item_is_revoked(self, gtin: str, order: int, item: int) -> bool:
-        items = self._items.get((gtin, order), ())
-        at = bisect_left(items, item)
-        return at < len(items) and items[at] == item
+        items = self._items.get((gtin, order))
+        return items is not None and item in items

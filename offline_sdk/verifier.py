@@ -10,61 +10,101 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from nacl.bindings import crypto_sign_open
+from nacl._sodium import ffi, lib
 from nacl.exceptions import BadSignatureError
 
+from .algorithms import SIGNATURE_BYTES, Algorithm, opener
 from .bundle import Bundle, BundleKey
-from .code_text import CodeText, parse
-from .errors import BadSignature, BundleExpired, CodeLabel, KeyOutOfScope, Revoked, UnknownKey, VerifyError
+from .code_text import MESSAGE_BYTES, ORDER_MAX, CodeText, parse
+from .errors import (
+    AlgorithmMissing,
+    BadSignature,
+    BundleExpired,
+    BundleStale,
+    ClockSuspect,
+    CodeLabel,
+    KeyOutOfScope,
+    Revoked,
+    UnknownKey,
+    VerifyError,
+)
 from .revocation import RevocationIndex
 
 STALE_AFTER_DEFAULT: Final = timedelta(days=3)
+CLOCK_TOLERANCE_S: Final = 300
+"""How far behind the greatest time seen a clock may be before it is suspect."""
 
 GENUINE: Final = "genuine"
+ASK: Final = "ask"
 REFUSED: Final = "refused"
+
+_SIGNED_BYTES: Final = SIGNATURE_BYTES + MESSAGE_BYTES
+_NULL: Final = ffi.NULL
+_open_ed25519: Final = lib.crypto_sign_open
 
 
 class BundleState(StrEnum):
-    """How old the trust bundle is at the time of the check."""
+    """How old the trust bundle, and the root behind it, are at the time of the check."""
 
     FRESH = "fresh"
     STALE = "stale"
-    """Older than the policy likes: accepted, with this flag."""
+    """Older than the policy likes."""
     EXPIRED = "expired"
-    """At or past its expiry: refused unless the policy accepts it."""
+    """At or past the expiry of the bundle or of its root."""
+
+
+class Action(StrEnum):
+    """What to make of a code that passed every other check, under a condition that weakens what this says."""
+
+    ACCEPT = "accept"
+    """Genuine, with the flag."""
+    ASK = "ask"
+    """Neither genuine nor refused: a person decides."""
+    REFUSE = "refuse"
+
+
+_SEVERITY: Final = (Action.ACCEPT, Action.ASK, Action.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a verifier makes of an old bundle: `stale_after` counts from the bundle's issue, at least 0."""
+    """What a verifier makes of an old bundle and of a clock set back.
+
+    `stale_after` counts from the bundle's issue, at least 0. Under several conditions the severest action counts.
+    """
 
     stale_after: timedelta = STALE_AFTER_DEFAULT
-    accept_expired: bool = False
+    on_stale: Action = Action.ACCEPT
+    on_expired: Action = Action.REFUSE
+    on_clock_suspect: Action = Action.ASK
 
     def __post_init__(self) -> None:
         if self.stale_after < timedelta(0):
             raise ValueError("stale_after is negative; give the age from which a bundle counts as stale")
+        if not all(type(action) is Action for action in (self.on_stale, self.on_expired, self.on_clock_suspect)):
+            raise ValueError("on_stale, on_expired and on_clock_suspect are each an Action")
 
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """A code that passed every check: what it says, who issued it, and how old the bundle is that says so."""
+    """A code that passed every check: what it says, who issued it, and how far the bundle and clock can be trusted."""
 
     code_text: CodeText
     issuer: str
     bundle_seq: int
     bundle_state: BundleState
+    clock_suspect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of one check, genuine or refused, safe to log: it holds neither the text nor the signature.
+class Verdict(NamedTuple):
+    """The outcome of one check, safe to log: it holds neither the text nor the signature.
 
-    `verdict` is "genuine" or "refused"; `error` is the code of the error that refused it (the class names in
-    `offline_sdk.errors`), else None; `message` is for people. GTIN, serial, profile and key number are what the text
+    `verdict` is "genuine", "ask" or "refused"; `error` is the code of the error that asks or refuses (the class names
+    in `offline_sdk.errors`), else None; `message` is for people. GTIN, serial, profile and key number are what the text
     says, believed or not, and None when it is malformed. `issuer` is given only when the signature was right.
+    `bundle_state` and `clock_suspect` tell the conditions of the check, whatever came of it.
     """
 
     verdict: str
@@ -77,10 +117,11 @@ class Verdict:
     issuer: str | None
     bundle_seq: int
     bundle_state: BundleState
+    clock_suspect: bool
 
     @property
     def is_genuine(self) -> bool:
-        """Whether the code passed every check."""
+        """Whether the code passed every check; False where a person is to decide."""
         return self.verdict == GENUINE
 
     def as_json(self) -> dict[str, Any]:
@@ -95,6 +136,7 @@ class Verdict:
             "issuer": self.issuer,
             "bundle_seq": self.bundle_seq,
             "bundle_state": self.bundle_state.value,
+            "clock_suspect": self.clock_suspect,
         }
 
 
@@ -102,48 +144,76 @@ class Verifier:
     """Judges code texts by one trust bundle; build it once and use it for many, from any thread.
 
     `now` is the time of the checks: an aware datetime, or a callable that returns one, by default the system's clock.
-    Raises ValueError for a naive datetime, at once or, from a callable, at the check.
+    Raises ValueError for a naive datetime, at once or, from a callable, at the check. `seen` is the greatest time that
+    the device has seen so far and `root_expires` the expiry of the bundle's root, both in unix seconds: `TrustStore`
+    knows them.
     """
 
     def __init__(
-        self, bundle: Bundle, policy: Policy | None = None, now: datetime | Callable[[], datetime] | None = None
+        self,
+        bundle: Bundle,
+        policy: Policy | None = None,
+        now: datetime | Callable[[], datetime] | None = None,
+        *,
+        seen: float = 0,
+        root_expires: int | None = None,
     ) -> None:
         self.bundle = bundle
         self.policy = policy or Policy()
         self._clock = _clock(now)
         self._scopes = {key.kid: _Scope(key) for key in bundle.keys}
         self._revocations = RevocationIndex(bundle.revocations)
-        self._stale_from = bundle.issued + self.policy.stale_after.total_seconds()
+        self._expires = bundle.expires if root_expires is None else min(bundle.expires, root_expires)
+        self._stale_from = min(bundle.issued + self.policy.stale_after.total_seconds(), self._expires)
+        self._seen = seen
+        self._floor = max(seen, bundle.issued)
+        self._outcomes = {
+            (state, suspect): _outcome(self.policy, state, suspect=suspect)
+            for state in BundleState
+            for suspect in (False, True)
+        }
+
+    @property
+    def seen(self) -> float:
+        """The greatest time seen, in unix seconds: give it to `TrustStore.remember`, or keep it for the next start."""
+        return self._seen
 
     def bundle_state(self) -> BundleState:
         """Tell how old the bundle is now."""
-        return self._state(self._clock())
+        return self._time()[1]
 
     def verify(self, text: str) -> Genuine:
-        """Return what a genuine code says, or raise the VerifyError that tells why it is refused.
+        """Return what a genuine code says, or raise the VerifyError that tells why it is not taken for that.
 
-        The checks go in this order and the first that fails decides: Malformed, UnknownKey, BadSignature,
-        KeyOutOfScope, Revoked, BundleExpired. So a forged code is never called anything milder than that.
+        The checks go in this order and the first that fails decides: Malformed, UnknownKey, AlgorithmMissing,
+        BadSignature, KeyOutOfScope, Revoked; then, as the policy has it, BundleExpired, BundleStale, ClockSuspect. So a
+        forged code is never called anything milder than that.
         """
-        now = self._clock()
-        state = self._state(now)
-        code, issuer = self._judge(text, now, state)
-        return Genuine(code, issuer, self.bundle.seq, state)
+        now, state, suspect = self._time()
+        code, issuer = self._judge(text, now)
+        _verdict, error, message = self._outcomes[state, suspect]
+        if error is not None:
+            raise error(message, code.label, issuer)
+        return Genuine(code, issuer, self.bundle.seq, state, suspect)
 
     def check(self, text: object) -> Verdict:
         """Judge anything that a scanner or a stranger may hand over; never raises because of it."""
-        now = self._clock()
-        state = self._state(now)
+        now, state, suspect = self._time()
         try:
-            code, issuer = self._judge(text, now, state)
+            code, issuer = self._judge(text, now)
         except VerifyError as error:
-            return self._refused(error, state)
+            gtin, serial, profile, kid = _label_fields(error.label)
+            return Verdict(
+                REFUSED, error.code, error.message,
+                gtin, serial, profile, kid, error.issuer, self.bundle.seq, state, suspect,
+            )  # fmt: skip
+        verdict, error_class, message = self._outcomes[state, suspect]
         return Verdict(
-            GENUINE, None, _GENUINE_MESSAGES[state],
-            code.gtin, code.serial, code.profile, code.kid, issuer, self.bundle.seq, state,
+            verdict, None if error_class is None else error_class.code, message,
+            code.gtin, code.serial, code.profile, code.kid, issuer, self.bundle.seq, state, suspect,
         )  # fmt: skip
 
-    def _judge(self, text: Any, now: float, state: BundleState) -> tuple[CodeText, str]:
+    def _judge(self, text: Any, now: float) -> tuple[CodeText, str]:
         code = parse(text)
         scope = self._scopes.get(code.kid)
         if scope is None:
@@ -153,58 +223,100 @@ class Verifier:
                 code.label,
             )
         # Straight to libsodium: a wrapper's call per code is what a scanner of thousands a second can feel.
-        try:
-            crypto_sign_open(code.signature + code.message(), scope.public)
-        except BadSignatureError:
+        if (
+            _open_ed25519(_NULL, _NULL, code.signature + code.message(), _SIGNED_BYTES, scope.ed25519) != 0
+            if scope.ed25519
+            else not scope.signature_is_right(code)
+        ):
             raise BadSignature(
                 "the signature does not belong to these numbers; the code is forged or was altered", code.label
-            ) from None
+            )
         complaint = scope.complaint(code, now)
         if complaint is not None:
             raise KeyOutOfScope(complaint, code.label, scope.issuer)
         revoked = self._revocations.what_is_revoked(code)
         if revoked is not None:
             raise Revoked(f"the {revoked} was revoked by its issuer; do not sell the item", code.label, scope.issuer)
-        if state is BundleState.EXPIRED and not self.policy.accept_expired:
-            raise BundleExpired(
-                "the trust bundle has expired, so a newer revocation may be missing; fetch the newest bundle",
-                code.label,
-                scope.issuer,
-            )
         return code, scope.issuer
 
-    def _refused(self, error: VerifyError, state: BundleState) -> Verdict:
-        gtin, serial, profile, kid = _label_fields(error.label)
-        return Verdict(
-            REFUSED, error.code, error.message, gtin, serial, profile, kid, error.issuer, self.bundle.seq, state
-        )
+    def _time(self) -> tuple[float, BundleState, bool]:
+        """The effective time of a check, the bundle's state then, and whether the clock is suspect."""
+        now = self._clock()
+        suspect = False
+        if now >= self._floor:
+            self._seen = self._floor = now
+        else:
+            self._seen = max(self._seen, now)
+            suspect = now < self._floor - CLOCK_TOLERANCE_S
+            now = self._floor
+        if now < self._stale_from:
+            return now, BundleState.FRESH, suspect
+        return now, BundleState.STALE if now < self._expires else BundleState.EXPIRED, suspect
 
-    def _state(self, now: float) -> BundleState:
-        if now >= self.bundle.expires:
-            return BundleState.EXPIRED
-        return BundleState.STALE if now >= self._stale_from else BundleState.FRESH
 
+_Outcome = tuple[str, type[VerifyError] | None, str]
 
-_GENUINE_MESSAGES: Final = {
+_AS_OF: Final = {
     BundleState.FRESH: "issued by this issuer and not revoked",
-    BundleState.STALE: "issued by this issuer and not revoked as of an old trust bundle; fetch the newest one soon",
-    BundleState.EXPIRED: "issued by this issuer and not revoked as of an expired trust bundle; fetch a new one now",
+    BundleState.STALE: "issued by this issuer and not revoked as of an old trust bundle",
+    BundleState.EXPIRED: "issued by this issuer and not revoked as of an expired trust bundle",
 }
+_REMEDIES: Final = {
+    BundleState.FRESH: "",
+    BundleState.STALE: "; fetch the newest bundle soon",
+    BundleState.EXPIRED: "; fetch the newest bundle now, a newer revocation may be missing",
+}
+_CLOCK_REMEDY: Final = "; this device's clock is behind a time that was seen before: set it right"
+_VERDICTS: Final = {Action.ACCEPT: GENUINE, Action.ASK: ASK, Action.REFUSE: REFUSED}
+
+
+def _outcome(policy: Policy, state: BundleState, *, suspect: bool) -> _Outcome:
+    """What becomes of a code that passed every other check: verdict, error and message."""
+    conditions: list[tuple[Action, type[VerifyError]]] = []
+    if state is BundleState.EXPIRED:
+        conditions.append((policy.on_expired, BundleExpired))
+    if state is BundleState.STALE:
+        conditions.append((policy.on_stale, BundleStale))
+    if suspect:
+        conditions.append((policy.on_clock_suspect, ClockSuspect))
+    # Of equal severity the first: an expired bundle tells more than the clock.
+    action, error = max(conditions, key=lambda one: _SEVERITY.index(one[0]), default=(Action.ACCEPT, None))
+    message = f"{_AS_OF[state]}{_REMEDIES[state]}{_CLOCK_REMEDY if suspect else ''}"
+    if action is Action.ASK:
+        message += "; till then do not take it for certain: decide by hand"
+    elif action is Action.REFUSE:
+        message += "; till then it is refused"
+    return _VERDICTS[action], None if action is Action.ACCEPT else error, message
 
 
 class _Scope:
     """A bundle key made ready for judging many codes."""
 
-    __slots__ = ("issuer", "not_after", "not_before", "order_max", "order_min", "prefixes", "public")
+    __slots__ = ("_key", "_open", "ed25519", "issuer", "not_after", "not_before", "orders", "prefixes")
 
     def __init__(self, key: BundleKey) -> None:
-        self.public = key.public
+        self._key = key
+        self._open: Callable[[bytes, bytes], Any] | None = None
+        self.ed25519 = key.public if key.algorithm is Algorithm.ED25519 else b""
         self.issuer = key.issuer
         self.prefixes = key.gtin_prefixes
         self.not_before = -math.inf if key.not_before is None else key.not_before
         self.not_after = math.inf if key.not_after is None else key.not_after
-        self.order_min = key.order_min
-        self.order_max = key.order_max
+        self.orders = (
+            None if key.order_min == 0 and key.order_max == ORDER_MAX else range(key.order_min, key.order_max + 1)
+        )
+
+    def signature_is_right(self, code: CodeText) -> bool:
+        """Verify by the key's own algorithm; raises AlgorithmMissing where its package is not installed."""
+        try:
+            if self._open is None:
+                self._open = opener(self._key.algorithm, self._key.public)
+            self._open(code.signature, code.message())
+        except BadSignatureError:
+            return False
+        except AlgorithmMissing as error:
+            raise AlgorithmMissing(error.message, code.label) from None
+        return True
 
     def complaint(self, code: CodeText, now: float) -> str | None:
         """Say what of this code the key was not entitled to, or None."""
@@ -213,7 +325,7 @@ class _Scope:
             return f"key {code.kid:05d} may not sign for this GTIN; treat the code as not issued by its owner"
         if not self.not_before <= now <= self.not_after:
             return f"key {code.kid:05d} is outside its validity period; check this device's clock"
-        if not self.order_min <= code.order <= self.order_max:
+        if self.orders is not None and code.order not in self.orders:
             return f"key {code.kid:05d} may not sign for this order; treat the code as not issued by its owner"
         return None
 

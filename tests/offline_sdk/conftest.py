@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from offline_sdk import Bundle, BundleKey, Verifier, seal, to_be_signed
+from offline_sdk import Algorithm, Bundle, BundleKey, DocumentType, Signer, Verifier, seal, to_be_signed
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "code-text-v1.json"
 ISSUED = 1_790_000_000
@@ -40,21 +40,28 @@ def root_public(root: SigningKey) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def publisher(root_public: bytes) -> Signer:
+    """The root's key as the one publisher."""
+    return Signer(Algorithm.ED25519, root_public)
+
+
+@pytest.fixture(scope="session")
 def bundle(vectors: dict[str, Any]) -> Bundle:
     """A bundle that makes every valid vector genuine at NOW."""
     keys = tuple(
         BundleKey(key["kid"], bytes.fromhex(key["public_hex"]), "Fanxing Demo Dairy", ("690123456", "9506000"))
         for key in vectors["keys"]
     )
-    return Bundle("demo.example", 42, ISSUED, EXPIRES, keys)
+    return Bundle("demo.example", 42, ISSUED, EXPIRES, keys, prev=bytes(32))
 
 
 @pytest.fixture(scope="session")
-def publish(root: SigningKey, root_public: bytes) -> Callable[[bytes], bytes]:
-    """Sign a payload, right or wrong, with the root."""
+def publish(root: SigningKey, publisher: Signer) -> Callable[[bytes], bytes]:
+    """Sign a bundle's payload, right or wrong."""
 
     def seal_payload(payload: bytes) -> bytes:
-        return seal(payload, root_public, root.sign(to_be_signed(payload, root_public)).signature)
+        signature = root.sign(to_be_signed(DocumentType.BUNDLE, payload, publisher)).signature
+        return seal(DocumentType.BUNDLE, payload, {publisher: signature})
 
     return seal_payload
 

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -22,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 def folder(tmp_path: Path, bundle: Bundle, root_public: bytes, publish: Callable[[bytes], bytes]) -> Path:
     """A folder with a root and a bundle that is fresh by the system's clock."""
     now = int(datetime.now(UTC).timestamp())
-    fresh = Bundle(bundle.domain, bundle.seq, now - 60, now + 86_400, bundle.keys)
+    fresh = dataclasses.replace(bundle, issued=now - 60, expires=now + 86_400)
     (tmp_path / "bundle.cbor").write_bytes(publish(fresh.payload()))
     (tmp_path / "root.txt").write_bytes(format_root(root_public))
     return tmp_path
@@ -145,7 +146,7 @@ def test_show_prints_the_bundle(run: Run, bundle: Bundle) -> None:
     outcome = run("--show")
     assert outcome.returncode == 0
     shown = json.loads(outcome.stdout)
-    assert list(shown) == ["seq", "issued", "expires", "domain", "keys", "revocations"]
+    assert list(shown) == ["seq", "issued", "expires", "prev_hex", "domain", "keys", "revocations"]
     assert (shown["seq"], shown["domain"]) == (42, "demo.example")
     assert [key["kid"] for key in shown["keys"]] == [key.kid for key in bundle.keys]
 
@@ -164,8 +165,8 @@ def test_bundle_that_cannot_be_read_or_trusted_exits_2(run: Run, folder: Path, a
         (run(*arguments, root="absent"), "cannot read"),
         (run(*arguments, root="stranger.txt"), "BundleUntrusted: "),
         (run(*arguments, root="noise.cbor"), "BundleUntrusted: "),
-        (run(*arguments, bundle="noise.cbor"), "BundleMalformed: "),
-        (run(*arguments, bundle="/dev/zero"), "BundleMalformed: "),
+        (run(*arguments, bundle="noise.cbor"), "TrustMalformed: "),
+        (run(*arguments, bundle="/dev/zero"), "TrustMalformed: "),
     ]:
         assert (outcome.returncode, outcome.stdout) == (2, b"")
         assert outcome.stderr.decode().startswith("fanxing-verify: ")

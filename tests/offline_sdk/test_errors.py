@@ -18,7 +18,7 @@ def test_error_codes_are_these_and_no_others() -> None:
         "KeyOutOfScope",
         "Revoked",
         "BundleExpired",
-        "BundleMalformed",
+        "TrustMalformed",
         "BundleUntrusted",
     ]
 
