@@ -1,6 +1,6 @@
 """Manifests: what a run made, file by file and chunk by chunk, signed by the order's key.
 
-`manifest.json` is UTF-8 JSON, `manifest.sig` the 64-byte Ed25519 signature in hexadecimal and a line feed, over
+`manifest.json` is UTF-8 JSON, `manifest.sig` the 64-byte signature in hexadecimal and a line feed, over
 
     "fanxing/manifest/v1" 0x00 | SHA-256 of manifest.json
 
@@ -20,7 +20,8 @@ from codes.runs import ExportRun, Part, RunSpec
 from kit.clock import iso
 from kit.errors import Conflict, Invalid, NotFound
 from kit.files import PRIVATE_MODE, replacing
-from offline_sdk.ed25519 import SIGNATURE_BYTES, signature_is_right
+from offline_sdk.algorithms import SIGNATURE_BYTES, signature_is_right
+from offline_sdk.cose import Signer
 
 FORMAT = "fanxing-manifest-1"
 MANIFEST_NAME = "manifest.json"
@@ -138,8 +139,8 @@ def write(folder: Path, content: bytes, signature: bytes) -> None:
         file.write(content)
 
 
-def read(folder: Path, public_keys: Mapping[int, bytes]) -> Manifest:
-    """The manifest of a folder; `public_keys` has the 32-byte keys by their numbers.
+def read(folder: Path, public_keys: Mapping[int, Signer]) -> Manifest:
+    """The manifest of a folder; `public_keys` has the keys by their numbers, each with its algorithm.
 
     Raises ManifestMissing, and ManifestInvalid when the manifest is not what one of these keys signed.
     """
@@ -163,7 +164,8 @@ def read(folder: Path, public_keys: Mapping[int, bytes]) -> Manifest:
         raise altered
     if kid not in public_keys:
         raise ManifestInvalid(f"{folder / MANIFEST_NAME} is signed by key number {kid}, which is not trusted here")
-    if not signature_is_right(public_keys[kid], to_be_signed(content), signature):
+    key = public_keys[kid]
+    if not signature_is_right(key.algorithm, key.public, to_be_signed(content), signature):
         raise altered
     return Manifest(document)
 

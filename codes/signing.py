@@ -8,7 +8,7 @@ from codes.pipeline import Recipe, Sign, Signed
 from codes.serials import ITEM_NUMBERS, SerialScheme
 from offline_sdk.code_text import ORDER_DIGITS, Profile, encode_messages
 from signer.keys import SigningKey
-from signer.service import FileCustodyAccess
+from signer.service import SigningAccess
 
 SignMany = Callable[[Sequence[bytes]], list[bytes]]
 """Signs messages, in order, with the order's key."""
@@ -32,14 +32,14 @@ def order_signer(recipe: Recipe, scheme: SerialScheme, sign_many: SignMany) -> S
 
 @dataclass(frozen=True, slots=True)
 class CustodyAccess:
-    """How a worker on the machine that holds the keys signs: it opens the order's key by itself."""
+    """How a worker that may use the keys signs: it opens the order's key by itself."""
 
-    custody: FileCustodyAccess
+    custody: SigningAccess
     key: SigningKey
     scheme: SerialScheme = field(repr=False)
 
     def signer(self, recipe: Recipe) -> Sign:
         """Raises CustodyError when the key does not open."""
-        service = self.custody.open()
-        service.open_key(self.key)
-        return order_signer(recipe, self.scheme, partial(service.sign_many, self.key))
+        signing = self.custody.open()
+        signing.open_key(self.key)
+        return order_signer(recipe, self.scheme, partial(signing.sign_many, self.key))

@@ -37,7 +37,7 @@ from kit.errors import Conflict, FanxingError, Forbidden, Unavailable
 from kit.vault import Vault
 from offline_sdk.code_text import ORDER_DIGITS, SIGNATURE_BYTES, Profile
 from signer.keys import SigningKey
-from signer.service import FileCustodyAccess
+from signer.service import SigningAccess
 
 SECRET_BYTES = 32
 SECTION_ITEMS_MAX = 100_000
@@ -130,11 +130,11 @@ class LeasedSigner:
 
 @dataclass(frozen=True)
 class SigningRoom:
-    """What the agent signs with: the database that knows the leases, the vault of the serial keys, the key files."""
+    """What the agent signs with: the database that knows the leases, the vault of the serial keys, the private keys."""
 
     database_url: str = field(repr=False)  # it may hold the database's password
     vault: Vault
-    custody: FileCustodyAccess
+    custody: SigningAccess
     clock: Clock
 
 

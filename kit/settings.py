@@ -40,6 +40,18 @@ class Settings(BaseSettings):
     """The key that encrypts personal data and serial keys; default: vault.key in the data folder."""
     signer_passphrase_file: Path | None = None
     """The passphrase of the private keys; default: signer.passphrase in the data folder. Only signing needs it."""
+    custody: Literal["file", "pkcs11", "kms"] = "file"
+    """Where private keys live: sealed files in the data folder, a PKCS#11 token, or a key management service."""
+    pkcs11_module: Path | None = None
+    """The token's PKCS#11 library, such as /usr/lib/softhsm/libsofthsm2.so."""
+    pkcs11_token: str = ""
+    """The token's label."""
+    pkcs11_pin_file: Path | None = None
+    """File with the token's user PIN; without it commands that sign ask at the terminal."""
+    kms_endpoint: str = ""
+    """Base URL of the key management service; empty: AWS KMS in boto3's region. Credentials are boto3's matter."""
+    kms_alias_prefix: str = "fanxing/"
+    """What the aliases of this installation's keys begin with, after alias/."""
     code_sender: Literal["none", "development"] = "none"
     """How one-time codes travel. "development" shows them in the answer: never set it where strangers can come."""
     carrier_url: str = ""
@@ -93,6 +105,20 @@ class Settings(BaseSettings):
             raise ValueError("the carrier's base URL starts with http:// or https:// and has no query")
         return value
 
+    @field_validator("kms_endpoint")
+    @classmethod
+    def _kms_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+/?", value):
+            raise ValueError("the KMS endpoint is http:// or https://, a host and perhaps a port")
+        return value
+
+    @field_validator("kms_alias_prefix")
+    @classmethod
+    def _kms_aliases(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9/_-]{0,100}", value) or value.startswith("aws/"):
+            raise ValueError("an alias prefix is up to 100 of A-Z, a-z, 0-9, / _ -, and does not begin with aws/")
+        return value
+
     @field_validator("trust_domain")
     @classmethod
     def _trust_domain_named(cls, value: str) -> str:
@@ -128,9 +154,9 @@ class Settings(BaseSettings):
         return self.signer_passphrase_file or self.home / "signer.passphrase"
 
     @property
-    def root_public_path(self) -> Path:
-        """The root's public key: what a scanner pins, and what this server checks its own bundles against."""
-        return self.home / "root.pub"
+    def root_pin_path(self) -> Path:
+        """The first root document's fingerprint: what a scanner pins, and what this server follows its roots from."""
+        return self.home / "root.pin"
 
 
 def load() -> Settings:

@@ -200,9 +200,7 @@ class ShopScanner(FastHttpUser):
     @task
     def fetch(self) -> None:
         headers = {"If-None-Match": self._etag} if self._etag else {}
-        with self.client.get(
-            "/v1/trust-bundle", headers=headers, name="GET /v1/trust-bundle", catch_response=True
-        ) as answer:
+        with self.client.get("/v1/trust", headers=headers, name="GET /v1/trust", catch_response=True) as answer:
             if answer.status_code == HTTP_NOT_MODIFIED:
                 answer.success()
             self._etag = answer.headers.get("etag", self._etag)

@@ -17,7 +17,7 @@ from kit.errors import FanxingError
 from loyalty import fulfilment, sign_in
 from scan_api.errors import DatabaseUnavailable, PageUnknown, Refusal, RequestInvalid, as_json, status_of
 from scan_api.middleware import Middleware
-from scan_api.routers import brand, consumer, member, operations, packages, pages, regulator, scanner
+from scan_api.routers import brand, consumer, devices, member, operations, packages, pages, regulator, scanner
 from scan_api.services import Services
 
 _log = structlog.get_logger()
@@ -49,7 +49,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_unrouted)
     for away in (OperationalError, InterfaceError, TimeoutError):
         app.add_exception_handler(away, _refuse_without_database)
-    for router in (operations, scanner, member, brand, regulator, packages, pages):
+    for router in (operations, scanner, devices, member, brand, regulator, packages, pages):
         app.include_router(router.router)
     app.include_router(consumer.router)  # last: it takes every path that nobody else did
     return app

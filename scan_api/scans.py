@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, BindParameter, CheckConstraint, Column, Text, UpdateBase, bindparam
+from sqlalchemy import BigInteger, BindParameter, CheckConstraint, Column, Text, UpdateBase, bindparam, func
 from sqlmodel import Field, SQLModel, col, select
 
 from codes import ranges
@@ -16,9 +16,10 @@ from codes.ranges import ItemState
 from codes.serials import SerialScheme, scheme_of
 from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Invalid, NotFound
-from kit.ids import new_id
+from kit.ids import id_at, new_id
 from kit.vault import Vault
 from offline_sdk.code_text import ORDER_DIGITS, Profile
+from offline_sdk.errors import Revoked
 from offline_sdk.verifier import GENUINE, Verdict, Verifier
 
 # From this count on the page says that the code may have been copied. A household scans an item a few times; a number
@@ -55,7 +56,7 @@ class Scan(SQLModel, table=True):
     __tablename__: ClassVar[str] = "scan"
     __table_args__ = (
         CheckConstraint("face IN (1, 2)", name="face"),
-        CheckConstraint("channel IN ('page', 'api')", name="channel"),
+        CheckConstraint("channel IN ('page', 'api', 'device')", name="channel"),
     )
 
     item_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
@@ -133,10 +134,12 @@ class Scans:
         if subject is None:
             message = "the signature is right, but no such item was ever issued; report it to the brand"
             return Judgement(verdict, "NeverIssued", message, None)
-        if verdict.verdict == GENUINE and subject.order.state == OrderState.RECALLED:
+        # Bundles list what was recalled or voided as revoked; here there is more to tell of it.
+        withdrawn = verdict.verdict == GENUINE or verdict.error == Revoked.code
+        if withdrawn and subject.order.state == OrderState.RECALLED:
             # Said of a voided item too: whoever holds it must hear of the danger first.
             return Judgement(verdict, "Recalled", subject.order.recall_reason or "the item was recalled", subject)
-        if verdict.verdict == GENUINE and subject.state is ItemState.VOIDED:
+        if withdrawn and subject.state is ItemState.VOIDED:
             return voided(Judgement(verdict, None, "", subject))
         return Judgement(verdict, verdict.error, verdict.message, subject)
 
@@ -148,11 +151,9 @@ class Scans:
         if found is None:
             return None
         order, product, brand = found
-        if verdict.profile not in order.faces or verdict.kid != order.kid:
-            return None
         scheme = await self.scheme(session, brand.issuer_id)
-        index = scheme.issue_index(order.gtin, order.order_number, item_number)
-        if index >= order.quantity:
+        index = issue_index(scheme, order, verdict.profile, verdict.kid, item_number)
+        if index is None:
             return None
         state = await ranges.state_at(session, order, index)
         return Subject(order, product, brand, order.item_key(item_number), index, verdict.serial, state)
@@ -176,6 +177,16 @@ class Scans:
                 raise ItemUnknown(f"order {order.order_number:05d} of GTIN {order.gtin} has no item {serial}")
             found.append((order.item_key(item_number), index))
         return found
+
+
+def issue_index(
+    scheme: SerialScheme, order: CodeOrder, profile: int | None, kid: int | None, item_number: int
+) -> int | None:
+    """The issue index of the item that a rightly signed code speaks of; None when the order never had such a code."""
+    if profile not in order.faces or kid != order.kid:
+        return None
+    index = scheme.issue_index(order.gtin, order.order_number, item_number)
+    return index if index < order.quantity else None
 
 
 def voided(judgement: Judgement) -> Judgement:
@@ -227,6 +238,66 @@ async def record(session: Session, item_key: int, face: Profile, channel: str, n
     for statement in _RECORDING[is_postgresql(session)]:
         recorded = await session.exec(statement, params=values)
     return ScanRecord(*recorded.one())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A scan that happened some time ago."""
+
+    item_key: int
+    face: Profile
+    at: datetime
+
+
+def _recording_many(*, on_postgresql: bool) -> tuple[UpdateBase, UpdateBase]:
+    """The statements that keep scans of any time, and count them at their items."""
+    # What is returned makes them one statement for many rows each.
+    keep = insert_into(Scan, on_postgresql=on_postgresql).returning(col(Scan.item_key))
+    count = insert_into(Item, on_postgresql=on_postgresql)
+    least, greatest = (func.least, func.greatest) if on_postgresql else (func.min, func.max)
+    held, told = table_of(Item).c, count.excluded
+    return keep, count.on_conflict_do_update(
+        index_elements=["item_key"],
+        set_={
+            "first_scan_at": least(held.first_scan_at, told.first_scan_at),
+            "last_scan_at": greatest(held.last_scan_at, told.last_scan_at),
+            "scan_count": held.scan_count + told.scan_count,
+        },
+    ).returning(col(Item.item_key))
+
+
+_RECORDING_MANY = {on_postgresql: _recording_many(on_postgresql=on_postgresql) for on_postgresql in (False, True)}
+
+
+async def record_many(session: Session, channel: str, seen: Sequence[Seen]) -> None:
+    """Record scans that are told of late, in two statements; an item's first scan may turn out to be earlier."""
+    if not seen:
+        return
+    keep, count = _RECORDING_MANY[is_postgresql(session)]
+    await session.exec(
+        keep,
+        params=[
+            # The id tells when, not now: an item's scans are read in the order of their ids.
+            {
+                "item_key": one.item_key,
+                "scan_id": id_at(one.at),
+                "face": int(one.face),
+                "channel": channel,
+                "at": one.at,
+            }
+            for one in seen
+        ],
+    )
+    times: dict[int, list[datetime]] = {}
+    for one in seen:
+        times.setdefault(one.item_key, []).append(one.at)
+    await session.exec(
+        count,
+        params=[
+            {"item_key": key, "first_scan_at": min(at), "last_scan_at": max(at), "scan_count": len(at)}
+            for key, at in sorted(times.items())  # in one order, so that no two batches wait for each other
+        ],
+    )
 
 
 async def record_of(session: Session, item_key: int) -> ScanRecord:

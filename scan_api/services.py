@@ -11,6 +11,7 @@ from kit.db import Database
 from kit.settings import Settings
 from kit.vault import Vault
 from loyalty.sign_in import CodeSender, sender_named
+from scan_api.devices import WrongTries
 from scan_api.metrics import Metrics
 from scan_api.scans import Scans
 from scan_api.trust import Trust
@@ -27,6 +28,7 @@ class Services:
     scans: Scans
     sender: CodeSender
     metrics: Metrics
+    wrong_enrolments: WrongTries
     clock: Clock
 
 
@@ -38,10 +40,11 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
         settings=settings,
         database=database,
         vault=vault,
-        trust=Trust(database, settings.root_public_path, clock),
+        trust=Trust(database, settings.root_pin_path, clock),
         scans=Scans(vault),
         sender=sender_named(settings.code_sender),
         metrics=Metrics(),
+        wrong_enrolments=WrongTries(),
         clock=clock,
     )
 

@@ -1,7 +1,8 @@
-"""The verifier that judges online scans, kept at the newest published trust bundle."""
+"""The verifier that judges online scans, kept at the newest root and bundle, and what scanners are sent of them."""
 
 import asyncio
 import hashlib
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,29 +11,46 @@ import structlog
 from kit.clock import Clock
 from kit.db import Database
 from kit.errors import ConfigurationError, FanxingError
-from offline_sdk.bundle import Bundle, read_root
+from offline_sdk import cose
+from offline_sdk.bundle import Bundle
 from offline_sdk.errors import VerifyError
-from offline_sdk.verifier import Policy, Verifier
-from signer.publication import TrustBundleMissing, newer_than
+from offline_sdk.root import follow, read_pin
+from offline_sdk.verifier import Action, Policy, Verifier
+from signer import roots
+from signer.publication import TrustBundleMissing, deltas_to, newer_than
 
 REFRESH_EVERY_S = 1.0
 # The server's own database is the authority on how new a bundle is; its age is told in the verdict and watched by
 # /readyz, but an expired bundle must not turn every genuine item in the shops into a refused one.
-_POLICY = Policy(stale_after=timedelta(days=3), accept_expired=True)
+_POLICY = Policy(
+    stale_after=timedelta(days=3),
+    on_stale=Action.ACCEPT,
+    on_expired=Action.ACCEPT,
+    on_clock_suspect=Action.ACCEPT,
+)
 
 _log = structlog.get_logger()
 
 
-class Trust:
-    """Holds one verifier and replaces it when a newer bundle is published."""
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What there is for scanners: root documents by version, the newest bundle, deltas by the bundle that they make."""
 
-    def __init__(self, database: Database, root_path: Path, clock: Clock) -> None:
+    roots: dict[int, bytes] = field(default_factory=dict)
+    bundle: bytes = b""
+    seq: int = 0
+    deltas: dict[int, bytes] = field(default_factory=dict)
+
+
+class Trust:
+    """Holds one verifier and replaces it when a newer root or bundle is there."""
+
+    def __init__(self, database: Database, pin_path: Path, clock: Clock) -> None:
         self._database = database
-        self._root_path = root_path
+        self._pin_path = pin_path
         self._clock = clock
         self._verifier: Verifier | None = None
-        self.document: bytes = b""
-        self.etag = ""
+        self._news = _News()
 
     @property
     def verifier(self) -> Verifier:
@@ -41,26 +59,48 @@ class Trust:
             raise TrustBundleMissing("no trust bundle was published yet", hint="`fanxing bundle publish` makes one.")
         return self._verifier
 
+    def file_since(self, root_version: int, seq: int) -> bytes:
+        """What a scanner lacks that holds this root and this bundle (0: none), as a trust file; nothing lacking, b"".
+
+        Raises TrustBundleMissing.
+        """
+        _ = self.verifier
+        news = self._news
+        documents = [document for version, document in news.roots.items() if version > root_version]
+        if seq < news.seq:
+            steps = [news.deltas[number] for number in range(seq + 1, news.seq + 1) if number in news.deltas]
+            leads_there = seq > 0 and len(steps) == news.seq - seq
+            shorter = sum(map(len, steps)) < len(news.bundle)
+            documents += steps if leads_there and shorter else [news.bundle]
+        return b"".join(documents)
+
     async def refresh(self) -> None:
-        """Load the newest bundle if it is newer than the one held. Raises ConfigurationError."""
+        """Load what is newer than what is held. Raises ConfigurationError."""
         async with self._database.reading() as session:
-            published = await newer_than(session, self._verifier.bundle.seq if self._verifier else 0)
-        if published is None:
-            return
+            newer_roots = await roots.chain(session, max(self._news.roots, default=0))
+            published = await newer_than(session, self._news.seq)
+            if published is None and (not newer_roots or not self._news.seq):
+                return
+            deltas = self._news.deltas if published is None else await deltas_to(session, published.seq)
+        documents = self._news.roots | {row.version: row.document for row in newer_roots}
+        document, seq = (
+            (self._news.bundle, self._news.seq) if published is None else (published.document, published.seq)
+        )
         try:
-            bundle = Bundle.load(published.document, read_root(self._root_path.read_bytes()))
+            root = follow(cose.read(b"".join(documents.values())), read_pin(self._pin_path.read_bytes()))
+            bundle = Bundle.load(document, root.publishers)
         except OSError:
             raise ConfigurationError(
-                f"FANXING_HOME: no root public key at {self._root_path}", hint="Run `fanxing init`, or copy it there."
+                f"FANXING_HOME: no root pin at {self._pin_path}", hint="Run `fanxing init`, or copy it there."
             ) from None
         except VerifyError as error:
             raise ConfigurationError(
-                f"FANXING_HOME: trust bundle {published.seq} is not signed by {self._root_path}: {error.message}"
+                f"FANXING_HOME: trust bundle {seq} does not follow from {self._pin_path}: {error.message}",
+                hint="After a root that names other publishers, `fanxing bundle publish` makes a bundle of theirs.",
             ) from None
-        self._verifier = Verifier(bundle, _POLICY, self._clock)
-        self.document = published.document
-        self.etag = f'"{hashlib.sha256(published.document).hexdigest()}"'
-        _log.info("trust bundle loaded", seq=bundle.seq, keys=len(bundle.keys))
+        self._verifier = Verifier(bundle, _POLICY, self._clock, root_expires=root.expires)
+        self._news = _News(documents, document, seq, deltas)
+        _log.info("trust bundle loaded", seq=bundle.seq, root=root.version, keys=len(bundle.keys))
 
     async def keep_fresh(self) -> None:
         """Refresh for ever; a failure is logged and tried again."""
@@ -73,3 +113,8 @@ class Trust:
             except Exception:
                 # The database may be away for a while; the verifier in hand stays good meanwhile.
                 _log.exception("trust bundle not loaded")
+
+
+def etag_of(content: bytes) -> str:
+    """A strong validator of this content (RFC 9110, 8.8.3)."""
+    return f'"{hashlib.sha256(content).hexdigest()}"'

@@ -11,7 +11,9 @@ from sqlmodel import Field, SQLModel, col, func, or_, select
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import new_id
+from offline_sdk.algorithms import Algorithm
 from offline_sdk.bundle import GTIN_PREFIXES_MAX
+from offline_sdk.cose import Signer
 from offline_sdk.gtin import is_valid as gtin_is_valid
 
 KID_MAX = 99_999
@@ -85,7 +87,7 @@ class SigningKey(SQLModel, table=True):
 
     kid: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     issuer_id: int = Field(foreign_key="issuer.issuer_id", index=True)
-    algorithm: str = Field(default="Ed25519", sa_type=Text)
+    algorithm: str = Field(default=Algorithm.ED25519.label, sa_type=Text)
     public: bytes = Field(sa_type=LargeBinary, unique=True)
     state: str = Field(default=KeyState.ACTIVE, sa_type=Text)
     not_before: datetime | None = Field(default=None, sa_type=Moment)
@@ -95,6 +97,11 @@ class SigningKey(SQLModel, table=True):
     custody_name: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=Moment)
     ended_at: datetime | None = Field(default=None, sa_type=Moment)
+
+    @property
+    def signature_algorithm(self) -> Algorithm:
+        """What the column names by its label."""
+        return next(algorithm for algorithm in Algorithm if algorithm.label == self.algorithm)
 
 
 class Revocation(SQLModel, table=True):
@@ -195,10 +202,10 @@ async def key_numbered(session: Session, kid: int) -> SigningKey:
     return key
 
 
-async def public_keys(session: Session) -> dict[int, bytes]:
-    """The 32-byte public keys by their numbers, without those that were revoked."""
+async def public_keys(session: Session) -> dict[int, Signer]:
+    """The public keys by their numbers, without those that were revoked."""
     keys = await session.exec(select(SigningKey).where(SigningKey.state != KeyState.REVOKED))
-    return {key.kid: key.public for key in keys}
+    return {key.kid: Signer(key.signature_algorithm, key.public) for key in keys}
 
 
 async def end_key(session: Session, kid: int, state: KeyState, now: datetime) -> SigningKey:

@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from kit.db import Session
-from kit.errors import Conflict
-from signer.custody import Custody, PrivateKeyMissing
+from kit.errors import ConfigurationError, Conflict
+from kit.settings import Settings
+from offline_sdk.algorithms import Algorithm
+from offline_sdk.cose import Signer
+from signer.custody import Custody, CustodyError
 from signer.custody.file import FileCustody
 from signer.keys import (
     ORDER_NUMBER_MAX,
@@ -22,8 +26,6 @@ from signer.keys import (
     take_turn,
 )
 
-_ROOT_NAME = "root"
-
 
 class SigningKeyNotActive(Conflict):
     code = "SigningKeyNotActive"
@@ -35,16 +37,17 @@ class SigningService:
     def __init__(self, custody: Custody) -> None:
         self._custody = custody
 
-    def root(self) -> bytes:
-        """The 32-byte public key of the root, which signs trust bundles; the key is made when there is none yet."""
-        try:
-            return self._custody.open(_ROOT_NAME)
-        except PrivateKeyMissing:
-            return self._custody.create(_ROOT_NAME)
+    def create_named(self, name: str, algorithm: Algorithm = Algorithm.ED25519) -> Signer:
+        """Make a key that signs documents, a root's or a publisher's. Raises CustodyError when the name is taken."""
+        return Signer(algorithm, self._custody.create(name, algorithm))
 
-    def sign_as_root(self, message: bytes) -> bytes:
-        """A 64-byte Ed25519 signature (RFC 8032) by the root key."""
-        return self._custody.sign_many(_ROOT_NAME, [message])[0]
+    def named(self, name: str) -> Signer:
+        """The public side of a key that signs documents. Raises PrivateKeyMissing, or CustodyError when it is unfit."""
+        return Signer(*self._custody.open(name))
+
+    def sign_named(self, name: str, message: bytes) -> bytes:
+        """A 64-byte signature by a key that signs documents. Raises PrivateKeyMissing, CustodyError."""
+        return self._custody.sign_many(name, [message])[0]
 
     async def create_key(
         self,
@@ -52,6 +55,7 @@ class SigningService:
         issuer: Issuer,
         now: datetime,
         *,
+        algorithm: Algorithm = Algorithm.ED25519,
         order_min: int = ORDER_NUMBER_MIN,
         order_max: int = ORDER_NUMBER_MAX,
     ) -> SigningKey:
@@ -70,7 +74,8 @@ class SigningService:
         key = SigningKey(
             kid=kid,
             issuer_id=issuer.issuer_id,
-            public=self._custody.create(name),
+            algorithm=algorithm.label,
+            public=self._custody.create(name, algorithm),
             order_min=order_min,
             order_max=order_max,
             custody_name=name,
@@ -81,16 +86,30 @@ class SigningService:
         return key
 
     async def rotate_key(self, session: Session, issuer: Issuer, now: datetime) -> tuple[SigningKey, SigningKey]:
-        """Retire the issuer's active key and make its successor: (retired, new). Codes already signed stay good."""
+        """Retire the issuer's active key and make its successor of the same algorithm: (retired, new).
+
+        Codes already signed stay good.
+        """
         assert issuer.issuer_id is not None
         await take_turn(session)
         old = await active_key(session, issuer.issuer_id)
-        new = await self.create_key(session, issuer, now, order_min=old.order_min, order_max=old.order_max)
+        new = await self.create_key(
+            session,
+            issuer,
+            now,
+            algorithm=old.signature_algorithm,
+            order_min=old.order_min,
+            order_max=old.order_max,
+        )
         return await end_key(session, old.kid, KeyState.RETIRED, now), new
 
     def open_key(self, key: SigningKey) -> None:
         """Make sure, before anything is promised, that this key can sign. Raises CustodyError."""
-        self._custody.open(key.custody_name)
+        if self._custody.open(key.custody_name) != (key.signature_algorithm, key.public):
+            raise CustodyError(
+                f"the private key of key number {key.kid} is another one",
+                hint="Do custody and database belong to one installation?",
+            )
 
     def sign_many(self, key: SigningKey, messages: Sequence[bytes]) -> list[bytes]:
         """A 64-byte signature for each message, in order. Raises SigningKeyNotActive for a revoked key.
@@ -102,15 +121,75 @@ class SigningService:
         return self._custody.sign_many(key.custody_name, messages)
 
 
+class SigningAccess(Protocol):
+    """What a process needs in order to sign: it travels there, and is opened there, as few custodies outlive a fork."""
+
+    def open(self) -> SigningService:
+        """Raises CustodyError when this installation lacks a package for it. No key is opened yet."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FileCustodyAccess:
-    """What a process of the machine that holds the key files needs in order to sign with them."""
+    """For a process of the machine that holds the key files."""
 
     folder: Path
     passphrase: str = field(repr=False)
 
     def open(self) -> SigningService:
         return with_file_custody(self.folder, lambda: self.passphrase)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCustodyAccess:
+    """For a process that reaches the PKCS#11 token of this label through this module, a shared library."""
+
+    module: Path
+    token: str
+    pin: str = field(repr=False)
+
+    def open(self) -> SigningService:
+        try:
+            from signer.custody.pkcs11 import TokenCustody  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise CustodyError(
+                "tokens need the package python-pkcs11", hint="`pip install 'fanxing[pkcs11]'` brings it."
+            ) from None
+        return SigningService(TokenCustody(self.module, self.token, lambda: self.pin))
+
+
+@dataclass(frozen=True, slots=True)
+class KmsCustodyAccess:
+    """For a process whose role at the key management service may sign."""
+
+    endpoint: str
+    alias_prefix: str
+
+    def open(self) -> SigningService:
+        try:
+            from signer.custody.kms import KmsCustody  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise CustodyError(
+                "the KMS needs the package boto3", hint="`pip install 'fanxing[kms]'` brings it."
+            ) from None
+        return SigningService(KmsCustody(self.endpoint, self.alias_prefix))
+
+
+def custody_access(settings: Settings, passphrase: Callable[[], str], pin: Callable[[], str]) -> SigningAccess:
+    """How this installation reaches its private keys. Asks for the passphrase of files, or for the PIN of a token.
+
+    Raises ConfigurationError naming the variable that is missing.
+    """
+    match settings.custody:
+        case "file":
+            return FileCustodyAccess(settings.keys_folder, passphrase())
+        case "kms":
+            return KmsCustodyAccess(settings.kms_endpoint, settings.kms_alias_prefix)
+    if settings.pkcs11_module is None:
+        raise ConfigurationError("FANXING_PKCS11_MODULE: the path of the token's PKCS#11 library is missing")
+    if not settings.pkcs11_token:
+        raise ConfigurationError("FANXING_PKCS11_TOKEN: the token's label is missing")
+    return TokenCustodyAccess(settings.pkcs11_module, settings.pkcs11_token, pin())
 
 
 def with_file_custody(folder: Path, passphrase: Callable[[], str]) -> SigningService:

@@ -6,6 +6,7 @@ must be alone, asks for a stand of its own.
 """
 
 import asyncio
+import functools
 import itertools
 import os
 import shutil
@@ -45,14 +46,14 @@ from kit.vault import Vault
 from loyalty import campaigns, ledger, members, sign_in
 from loyalty.campaigns import CampaignStatus, Face, NewCampaign, PrizeKind
 from loyalty.ledger import LedgerReport
-from offline_sdk.bundle import format_root, read_root
 from offline_sdk.code_text import Profile, encode_message, encode_text
 from offline_sdk.gtin import check_digit
+from offline_sdk.root import format_pin, read_pin
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
-from signer import keys, publication, service
+from signer import keys, publication, roots, service
 from signer.keys import KeyState, SigningKey
 from signer.service import SigningService
 
@@ -125,14 +126,15 @@ class SignedIn:
         return {"Authorization": f"Bearer {self.token}"}
 
 
+@functools.cache  # each service derives the key anew from the passphrase, at the full cost of Argon2id
 def signer_of(home: Path) -> SigningService:
     return service.with_file_custody(home / "keys", lambda: PASSPHRASE)
 
 
 async def publish(session: Session, home: Path, signer: SigningService | None = None) -> None:
     """Publish the next trust bundle, as `fanxing bundle publish` does."""
-    root_public = read_root((home / "root.pub").read_bytes())
-    await publication.publish(session, signer or signer_of(home), TRUST_DOMAIN, root_public, datetime.now(UTC))
+    pin = read_pin((home / "root.pin").read_bytes())
+    await publication.publish(session, signer or signer_of(home), pin, datetime.now(UTC))
 
 
 async def install(home: Path, database_url: str) -> Installation:
@@ -141,11 +143,12 @@ async def install(home: Path, database_url: str) -> Installation:
     write_secret(home / "signer.passphrase", PASSPHRASE.encode())
     write_secret(home / "vault.key", vaults.new_key().hex().encode())
     signer = signer_of(home)
-    (home / "root.pub").write_bytes(format_root(signer.root()))
     database = Database(database_url)
     try:
         await migrations.upgrade(database)
         async with database.writing() as session:
+            root = await roots.establish(session, signer, TRUST_DOMAIN, datetime.now(UTC))
+            (home / "root.pin").write_bytes(format_pin(root.fingerprint))
             made = await _populate(session, home, signer, vaults.load(home / "vault.key"))
     finally:
         await database.close()

@@ -22,6 +22,7 @@ from codes import manifest
 from codes.manifest import MANIFEST_BYTES_MAX, MANIFEST_NAME, SIGNATURE_NAME, FileAltered, Manifest
 from kit.errors import Conflict, Invalid
 from kit.files import PRIVATE_MODE, DiskFull, replacing, require_free
+from offline_sdk.cose import Signer
 
 RECIPIENTS_MAX = 20
 FILES_MAX = 100_000
@@ -64,7 +65,7 @@ class PackageFolderTaken(Conflict):
 
 Progress = Callable[[int], None]
 """Told how many more bytes of the files were worked through."""
-PublicKeys = Mapping[int, bytes]
+PublicKeys = Mapping[int, Signer]
 """32-byte public keys by key number."""
 
 

@@ -13,16 +13,12 @@ from codes.inspection import Expectation, Finding, Inspected, pictures
 from codes.inspection.grades import MODULE_MM_MIN
 from codes.inspection.scans import Page, count_pages, pages
 from codes.ranges import IndexRange, ItemState, merged, parse_ranges, standing
-from kit.errors import ConfigurationError
 from kit.files import PRIVATE_MODE, replacing
-from offline_sdk.bundle import Bundle
 from offline_sdk.code_text import Profile
-from offline_sdk.errors import VerifyError
-from offline_sdk.verifier import Policy, Verifier
+from offline_sdk.verifier import Action, Policy, Verifier
 from scan_api.commands import terminal
 from scan_api.commands.orders import Gtin, Number, face_named
 from scan_api.commands.terminal import Json, Workshop, out
-from signer import publication
 
 _NEXT = {
     Finding.DOUBLED: "Destroy one of each pair: two items must never carry one code.",
@@ -85,16 +81,9 @@ async def _expectation(
 
 async def _verifier(shop: Workshop) -> Verifier:
     async with shop.database.reading() as session:
-        published = await publication.latest(session)
-    try:
-        bundle = Bundle.load(published.document, shop.root_public)
-    except VerifyError as error:
-        raise ConfigurationError(
-            f"FANXING_HOME: trust bundle {published.seq} is not signed by {shop.settings.root_public_path}: "
-            f"{error.message}"
-        ) from None
+        bundle = await shop.trusted_bundle(session)
     # It comes from the issuer's own database, which knows of no later revocation.
-    return Verifier(bundle, Policy(accept_expired=True))
+    return Verifier(bundle, Policy(on_expired=Action.ACCEPT, on_clock_suspect=Action.ACCEPT))
 
 
 def _watch(advance: Callable[[int], None], folder: Path | None) -> inspection.Watch:

@@ -6,12 +6,14 @@ from scan_api.commands import (
     campaigns,
     catalogue,
     demo,
+    devices,
     inspection,
     members,
     orders,
     packages,
     preview,
     ranges,
+    roots,
     runs,
     setup,
     signer,
@@ -30,6 +32,7 @@ app.command("revoke")(trust.revoke)
 app.add_typer(trust.issuer, name="issuer")
 app.add_typer(trust.key, name="key")
 app.add_typer(trust.bundle, name="bundle")
+app.add_typer(roots.root, name="root")
 app.add_typer(catalogue.brand, name="brand")
 app.add_typer(catalogue.product, name="product")
 app.add_typer(catalogue.api_key, name="api-key")
@@ -48,6 +51,7 @@ orders.order.command("allot")(ranges.allot)
 orders.order.command("release")(ranges.release)
 orders.order.command("ranges")(ranges.list_ranges)
 app.add_typer(packages.package, name="package")
+app.add_typer(devices.device, name="device")
 app.add_typer(campaigns.campaign, name="campaign")
 app.add_typer(members.member, name="member")
 app.add_typer(campaigns.ledger_app, name="ledger")

@@ -28,6 +28,7 @@ from kit.db import Session
 from kit.errors import Conflict, Invalid
 from kit.files import require_free
 from kit.ids import new_id
+from offline_sdk.cose import Signer
 from scan_api.commands import terminal
 from scan_api.commands.orders import Gtin, Number
 from scan_api.commands.terminal import Json, out
@@ -265,7 +266,7 @@ def open_package(
 
     async def work() -> dict[str, Any]:
         trusted = terminal.trusted_bundle(bundle, root)
-        known = {key.kid: key.public for key in trusted.keys}
+        known = {key.kid: Signer(key.algorithm, key.public) for key in trusted.keys}
         with terminal.progress("Checking", "bytes", path.stat().st_size, as_json=as_json) as advance:
             require = partial(require_entitled, trusted=trusted)
             opened = sealing.open_package(path, identity, folder, known, advance, require)

@@ -17,6 +17,7 @@ from codes.runs import ExportRun, RunSpec, RunState
 from kit.clock import iso, system_clock
 from kit.db import Session
 from offline_sdk.code_text import Profile
+from offline_sdk.cose import Signer
 from scan_api.commands import production, terminal
 from scan_api.commands.layouts import AskedLayout, layout_options
 from scan_api.commands.orders import Gtin, Number, about, face_named, show
@@ -155,7 +156,7 @@ def verify(
         trusted = None
         if bundle is not None and root is not None:
             trusted = terminal.trusted_bundle(bundle, root)
-            known = {key.kid: key.public for key in trusted.keys}
+            known = {key.kid: Signer(key.algorithm, key.public) for key in trusted.keys}
         else:
             async with terminal.workshop() as shop, shop.database.reading() as session:
                 known = await public_keys(session)

@@ -12,17 +12,17 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from kit import logging
 from kit import settings as environment
+from kit.clock import system_clock
 from kit.db import Database
 from kit.errors import FanxingError
-from kit.files import replacing, write_secret
+from kit.files import write_secret
 from kit.settings import Settings
 from kit.vault import new_key
-from offline_sdk.bundle import format_root
 from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.services import build
-from signer import publication
+from signer import publication, roots
 
 _PASSPHRASE_BYTES = 24
 HEADER_BYTES_MAX = 32 * 1024
@@ -36,18 +36,23 @@ def init(
     make_passphrase: bool = typer.Option(
         False, help="Also make a random passphrase file. Move it to safety: it opens every private key."
     ),
+    with_root: bool = typer.Option(
+        True,
+        "--root/--without-root",
+        help="Make root and publisher keys; without, for a machine that only keeps keys, or installs a root by hand.",
+    ),
 ) -> None:
-    """Make data folder, vault key, root key and database schema. Run again, it makes what is missing."""
-    terminal.run(lambda: _init(make_passphrase), as_json=as_json, show=_show_init)
+    """Make data folder, vault key, database schema, root and publisher. Run again, it makes what is missing."""
+    terminal.run(lambda: _init(make_passphrase, with_root), as_json=as_json, show=_show_init)
 
 
-async def _init(make_passphrase: bool) -> dict[str, Any]:
+async def _init(make_passphrase: bool, with_root: bool) -> dict[str, Any]:
     async with terminal.workshop() as shop:
-        made = await prepare(shop, make_passphrase=make_passphrase)
+        made = await prepare(shop, make_passphrase=make_passphrase, with_root=with_root)
         return {"home": str(shop.settings.home), "database": _database_name(shop.settings), "made": made}
 
 
-async def prepare(shop: Workshop, *, make_passphrase: bool) -> list[str]:
+async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = True) -> list[str]:
     """Make what an installation lacks; returns the files made."""
     made: list[str] = []
     settings = shop.settings
@@ -55,12 +60,17 @@ async def prepare(shop: Workshop, *, make_passphrase: bool) -> list[str]:
     if make_passphrase:
         _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
     _secret(settings.vault_key_path, new_key().hex(), made)
-    if not settings.root_public_path.exists():
-        root = shop.signer.root()
-        with replacing(settings.root_public_path) as file:
-            file.write(format_root(root))
-        made.append(str(settings.root_public_path))
     await migrations.upgrade(shop.database)
+    if with_root and not settings.root_pin_path.exists():
+        async with shop.database.writing() as session:
+            first = (await roots.chain(session))[:1]
+            if first:  # made by a run that was stopped here, or the database is older than this folder
+                fingerprint = bytes.fromhex(first[0].fingerprint)
+            else:
+                made_now = await roots.establish(session, shop.signer, settings.trust_domain, system_clock())
+                fingerprint = made_now.fingerprint
+        shop.write_pin(fingerprint)
+        made.append(str(settings.root_pin_path))
     return made
 
 

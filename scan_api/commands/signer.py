@@ -13,7 +13,6 @@ from kit.clock import system_clock
 from kit.errors import FanxingError
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, out
-from signer.service import FileCustodyAccess
 
 SOCKET_NAME = "signing-agent.sock"
 
@@ -27,11 +26,11 @@ def agent(
 ) -> None:
     """Sign for the workers of this machine, each for the run that leased it, until the command is stopped.
 
-    It needs this installation's key files, vault key, passphrase and database.
+    It needs this installation's private keys, with their passphrase or PIN, vault key and database.
     """
     try:
         settings = environment.load()
-        custody = FileCustodyAccess(settings.keys_folder, terminal.passphrase(settings))
+        custody = terminal.custody_access(settings)
         room = SigningRoom(settings.database, vaults.load(settings.vault_key_path), custody, system_clock)
         place = (path or settings.home / SOCKET_NAME).absolute()
         serving = SigningAgent(place, room)

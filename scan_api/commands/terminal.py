@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -33,13 +33,18 @@ from kit import settings as environment
 from kit import vault as vaults
 from kit.db import Database, Session
 from kit.errors import ConfigurationError, FanxingError, Invalid, Unavailable
+from kit.files import replacing
 from kit.settings import Settings
 from kit.vault import Vault
-from offline_sdk.bundle import Bundle, read_root
+from offline_sdk import cose
+from offline_sdk.bundle import Bundle
 from offline_sdk.errors import VerifyError
-from signer import publication, service
+from offline_sdk.root import format_pin, read_pin
+from offline_sdk.trust_store import Memory, Trust, advance
+from scan_api.withdrawals import withdrawn
+from signer import publication, roots, service
 from signer.publication import TrustBundle, TrustBundleRefused
-from signer.service import FileCustodyAccess, SigningService
+from signer.service import SigningAccess, SigningService
 
 
 class DatabaseRefused(Unavailable):
@@ -85,50 +90,91 @@ class Workshop:
 
     @cached_property
     def signer(self) -> SigningService:
-        return service.with_file_custody(self.settings.keys_folder, lambda: self._passphrase)
-
-    @property
-    def custody_access(self) -> FileCustodyAccess:
-        """What a worker process of this machine needs to sign by itself."""
-        return FileCustodyAccess(self.settings.keys_folder, self._passphrase)
-
-    def unlock(self) -> None:
-        """Ask for the passphrase. Raises ConfigurationError, also when there is nothing yet that it could open."""
-        _ = self.root_public, self._passphrase
+        return self.custody_access.open()
 
     @cached_property
-    def _passphrase(self) -> str:
-        """Asked for once, however many keys a command opens."""
-        return passphrase(self.settings)
+    def custody_access(self) -> SigningAccess:
+        """What a worker needs to sign by itself. The passphrase is asked for once, however many keys it opens."""
+        return custody_access(self.settings)
 
     @property
-    def root_public(self) -> bytes:
-        """Raises ConfigurationError when the root key was not made yet."""
+    def pin(self) -> bytes:
+        """The root's fingerprint, 32 bytes. Raises ConfigurationError when there is no root yet."""
+        path = self.settings.root_pin_path
         try:
-            return read_root(self.settings.root_public_path.read_bytes())
+            return read_pin(path.read_bytes())
         except OSError:
-            raise ConfigurationError(
-                f"FANXING_HOME: no root public key at {self.settings.root_public_path}", hint="Run `fanxing init`."
-            ) from None
+            raise ConfigurationError(f"FANXING_HOME: no root pin at {path}", hint="Run `fanxing init`.") from None
         except VerifyError as error:
-            raise ConfigurationError(f"FANXING_HOME: {self.settings.root_public_path}: {error.message}") from None
+            raise ConfigurationError(f"FANXING_HOME: {path}: {error.message}") from None
 
-    async def publish(self, session: Session, now: datetime) -> TrustBundle:
-        """Publish the next trust bundle, in the transaction that changed what it says."""
-        return await publication.publish(session, self.signer, self.settings.trust_domain, self.root_public, now)
+    def write_pin(self, fingerprint: bytes) -> None:
+        with replacing(self.settings.root_pin_path) as file:
+            file.write(format_pin(fingerprint))
+
+    async def trusted_bundle(self, session: Session) -> Bundle:
+        """The newest trust bundle, followed from the pin. Raises TrustBundleMissing, ConfigurationError."""
+        published = await publication.latest(session)
+        root = await roots.current(session, self.pin)
+        try:
+            return Bundle.load(published.document, root.publishers)
+        except VerifyError as error:
+            raise ConfigurationError(
+                f"FANXING_HOME: trust bundle {published.seq} does not follow from {self.settings.root_pin_path}: "
+                f"{error.message}"
+            ) from None
+
+    async def publish(
+        self, session: Session, now: datetime, lifetime: timedelta = publication.LIFETIME_DEFAULT
+    ) -> TrustBundle:
+        """Publish the next trust bundle, in the transaction that changed what it says.
+
+        It tells of recalled orders and voided items too.
+        """
+        refused = await withdrawn(session, self.vault)
+        for gtin, order in refused.left_out:
+            err.print(
+                f"Scanners are not told which items of order {order:05d} of {gtin} are voided: there are too many."
+            )
+        return await publication.publish(session, self.signer, self.pin, now, lifetime, refused)
 
 
 @asynccontextmanager
-async def workshop(*, signs: bool = False) -> AsyncIterator[Workshop]:
-    """Settings read, database open. `signs`: the passphrase is asked for now, since nobody waits in a transaction."""
+async def workshop(*, signs: bool = False, rooted: bool = True) -> AsyncIterator[Workshop]:
+    """Settings read, database open. `signs`: the passphrase is asked for now, since nobody waits in a transaction.
+
+    Unless `rooted`, there need be no root yet. Raises ConfigurationError.
+    """
     settings = environment.load()
     shop = Workshop(settings, Database(settings.database))
     if signs:
-        shop.unlock()
+        _ = shop.pin if rooted else None
+        _ = shop.custody_access
     try:
         yield shop
     finally:
         await shop.database.close()
+
+
+def custody_access(settings: Settings) -> SigningAccess:
+    """How this installation reaches its private keys. Raises ConfigurationError."""
+    return service.custody_access(settings, lambda: passphrase(settings), lambda: _pin(settings))
+
+
+def _pin(settings: Settings) -> str:
+    """The token's PIN: from its file, or asked for at a terminal. Raises ConfigurationError."""
+    path = settings.pkcs11_pin_file
+    if path is None:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(
+                "FANXING_PKCS11_PIN_FILE: not set, and no terminal to ask at",
+                hint="Point the variable at a file that only you can read.",
+            )
+        return getpass.getpass(f"PIN of the token {settings.pkcs11_token}: ")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        raise ConfigurationError(f"FANXING_PKCS11_PIN_FILE: cannot read {path}") from None
 
 
 def passphrase(settings: Settings) -> str:
@@ -142,7 +188,7 @@ def passphrase(settings: Settings) -> str:
                 f"FANXING_SIGNER_PASSPHRASE_FILE: no passphrase at {path}, and no terminal to ask at",
                 hint="Point the variable at a file that only you can read.",
             ) from None
-    if settings.root_public_path.exists():
+    if any(settings.keys_folder.glob("*.key.json")):
         return getpass.getpass("Passphrase of the private keys: ")
     chosen = getpass.getpass("Choose a passphrase for the private keys: ")
     if getpass.getpass("Once more: ") != chosen:
@@ -195,12 +241,13 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
-def trusted_bundle(bundle: Path, root: Path) -> Bundle:
+def trusted_bundle(trust: Path, root: Path) -> Bundle:
     """A brand's trust bundle from its two files, for who has no database. Raises TrustBundleRefused."""
     try:
-        return Bundle.load(bundle.read_bytes(), read_root(root.read_bytes()))
+        pin = read_pin(root.read_bytes())
+        return advance(Trust(), cose.read(trust.read_bytes()), pin, Memory(), None)[0].held_bundle
     except VerifyError as error:
-        raise TrustBundleRefused(f"{bundle}: {error.message}", hint="Get both files from the brand anew.") from None
+        raise TrustBundleRefused(f"{trust}: {error.message}", hint="Get both files from the brand anew.") from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Issuers, their keys, revocations, and the trust bundles that tell scanners of them."""
 
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from codes.serials import create_serial_key
 from kit.clock import iso, system_clock
 from kit.errors import Invalid
 from kit.files import replacing
-from offline_sdk.bundle import Bundle
+from offline_sdk.algorithms import Algorithm
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, out
 from signer import keys, publication
@@ -24,6 +25,17 @@ key = typer.Typer(help="Signing keys of issuers.", no_args_is_help=True)
 bundle = typer.Typer(help="Trust bundles: what scanners know.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Option("--issuer", help="The issuer's name.")]
+
+
+class KeyAlgorithm(StrEnum):
+    """Signature algorithms, as commands name them."""
+
+    ED25519 = "ed25519"
+    P256 = "p256"
+
+    @property
+    def registered(self) -> Algorithm:
+        return Algorithm.ED25519 if self is KeyAlgorithm.ED25519 else Algorithm.ESP256
 
 
 class RevokeWhat(Invalid):
@@ -97,6 +109,9 @@ def list_keys(as_json: Json = False) -> None:
 @key.command("create")
 def create_key(
     name: Name,
+    algorithm: Annotated[
+        KeyAlgorithm, typer.Option(help="P-256 is for hardware that lacks Ed25519.", case_sensitive=False)
+    ] = KeyAlgorithm.ED25519,
     order_min: Annotated[int, typer.Option(help="The first order number it may sign.")] = keys.ORDER_NUMBER_MIN,
     order_max: Annotated[int, typer.Option(help="The last order number it may sign.")] = keys.ORDER_NUMBER_MAX,
     as_json: Json = False,
@@ -107,8 +122,15 @@ def create_key(
         now = system_clock()
         async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
-            made = await shop.signer.create_key(session, owner, now, order_min=order_min, order_max=order_max)
-            return {"issuer": owner.name, "kid": made.kid, **_about(await shop.publish(session, now))}
+            made = await shop.signer.create_key(
+                session, owner, now, algorithm=algorithm.registered, order_min=order_min, order_max=order_max
+            )
+            return {
+                "issuer": owner.name,
+                "kid": made.kid,
+                "algorithm": made.algorithm,
+                **_about(await shop.publish(session, now)),
+            }
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -185,15 +207,9 @@ def publish_bundle(
 
     async def work() -> dict[str, Any]:
         async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
-            published = await publication.publish(
-                session,
-                shop.signer,
-                shop.settings.trust_domain,
-                shop.root_public,
-                system_clock(),
-                timedelta(days=days),
-            )
-        return _written(published, file)
+            published = await shop.publish(session, system_clock(), timedelta(days=days))
+            content = await publication.trust_file(session)
+        return _written(published, content, file)
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -202,11 +218,11 @@ def publish_bundle(
 def export_bundle(
     file: Annotated[Path, typer.Option("--out", help="Where to write it.")], as_json: Json = False
 ) -> None:
-    """Write the newest trust bundle to a file, for scanners without a network."""
+    """Write root documents and the newest trust bundle to one file, for scanners without a network."""
 
     async def work() -> dict[str, Any]:
         async with terminal.workshop() as shop, shop.database.reading() as session:
-            return _written(await publication.latest(session), file)
+            return _written(await publication.latest(session), await publication.trust_file(session), file)
 
     terminal.run(work, as_json=as_json, show=_show_published)
 
@@ -217,8 +233,7 @@ def show_bundle(as_json: Json = False) -> None:
 
     async def work() -> dict[str, Any]:
         async with terminal.workshop() as shop, shop.database.reading() as session:
-            newest = await publication.latest(session)
-            return Bundle.load(newest.document, shop.root_public).as_json()
+            return (await shop.trusted_bundle(session)).as_json()
 
     terminal.run(work, as_json=as_json, show=terminal.print_json)
 
@@ -227,10 +242,10 @@ def _about(published: TrustBundle) -> dict[str, Any]:
     return {"bundle_seq": published.seq, "bundle_expires": iso(published.expires_at)}
 
 
-def _written(published: TrustBundle, file: Path | None) -> dict[str, Any]:
+def _written(published: TrustBundle, content: bytes, file: Path | None) -> dict[str, Any]:
     if file is not None:
         with replacing(file) as handle:
-            handle.write(published.document)
+            handle.write(content)
     return {**_about(published), "sha256": published.sha256, "file": str(file) if file else None}
 
 
@@ -241,4 +256,4 @@ def _show_published(result: dict[str, Any]) -> None:
     if result.get("dry_run"):
         out.print("Nothing was changed. Say --yes to do it.")
     elif not result.get("file"):
-        out.print("Bring the bundle to scanners: `fanxing bundle export --out FILE`, or GET /v1/trust-bundle.")
+        out.print("Bring the bundle to scanners: `fanxing bundle export --out FILE`, or GET /v1/trust.")

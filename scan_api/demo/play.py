@@ -116,7 +116,7 @@ def _acts(world: World, settings: Settings, clock: Clock) -> None:
 
 def _the_shop_verifies(world: World, settings: Settings, clock: Clock) -> None:
     story, home = world.story, settings.home
-    bundle, root = home / "trust-bundle.cbor", settings.root_public_path
+    bundle, root = home / "trust.cbor", settings.root_pin_path
     revoked = world.outer[9]
     asyncio.run(_revoke(settings, clock, revoked[-14:], bundle))
     genuine = world.outer[10]
@@ -150,11 +150,10 @@ async def _revoke(settings: Settings, clock: Clock, serial: str, bundle: Path) -
     shop = Workshop(settings, database)
     async with database.writing() as session:
         await keys.revoke_item(session, brand.GTIN, serial, "demonstration", clock())
-        published = await publication.publish(
-            session, shop.signer, settings.trust_domain, shop.root_public, system_clock(), _BUNDLE_LIFETIME
-        )
+        await shop.publish(session, system_clock(), _BUNDLE_LIFETIME)
+        content = await publication.trust_file(session)
     with replacing(bundle) as file:
-        file.write(published.document)
+        file.write(content)
     await database.close()
 
 

@@ -1,23 +1,37 @@
-"""For shops' scanners: the trust bundle with which they judge codes on their own."""
+"""For shops' scanners: root documents and trust bundles, with which they judge codes on their own."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
+from offline_sdk.bundle import SEQ_MAX
 from scan_api.services import Serve
+from scan_api.trust import etag_of
 
 router = APIRouter(prefix="/v1", tags=["scanner"])
 
-MEDIA_TYPE = "application/vnd.fanxing.trust-bundle+cbor"
+MEDIA_TYPE = "application/cbor-seq"  # RFC 8742, 6.2
+
+Held = Annotated[int, Query(ge=0, le=SEQ_MAX)]
 
 
-@router.get("/trust-bundle", response_class=Response)
-@router.head("/trust-bundle", include_in_schema=False)
-async def trust_bundle(services: Serve, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """The newest trust bundle (docs/trust-bundle.md). Public: its signature, not its secrecy, makes it good."""
-    services.trust.verifier  # noqa: B018 - raises TrustBundleMissing
-    headers = {"etag": services.trust.etag, "cache-control": "public, max-age=60"}
-    if if_none_match == services.trust.etag:
+@router.get("/trust", response_class=Response)
+@router.head("/trust", include_in_schema=False)
+async def trust(
+    services: Serve,
+    root: Held = 0,
+    seq: Held = 0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The trust file (docs/trust-bundle.md) for who holds this root version and this bundle; 204 when both are newest.
+
+    Public: signatures, not secrecy, make it good.
+    """
+    content = services.trust.file_since(root, seq)
+    if not content:
+        return Response(status_code=204, headers={"cache-control": "public, max-age=60"})
+    headers = {"etag": etag_of(content), "cache-control": "public, max-age=60"}
+    if if_none_match == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    return Response(services.trust.document, media_type=MEDIA_TYPE, headers=headers)
+    return Response(content, media_type=MEDIA_TYPE, headers=headers)

@@ -22,6 +22,7 @@ from codes.runs import RunFinished, RunState, RunStopped, RunUnknown
 from kit.db import Database
 from kit.files import DiskFull
 from kit.ids import new_id
+from offline_sdk import Algorithm, Signer
 from tests.codes.conftest import Market
 from tests.codes.factory import FailingEngine, SmallFactory, files_in, open_factory
 
@@ -300,7 +301,7 @@ async def test_a_run_with_an_earlier_ones_files_in_its_folder_takes_their_place(
 async def test_the_manifest_names_every_file_and_chunk_and_is_signed_by_the_orders_key(factory: SmallFactory) -> None:
     run = await factory.begin(factory.spec(TEXTS))
     await factory.carry_through(run)
-    keys = {factory.market.key.kid: factory.market.key.public}
+    keys = {factory.market.key.kid: Signer(Algorithm.ED25519, factory.market.key.public)}
     read = manifest.read(factory.folder, keys)
     assert (read.kid, read.codes, read.content["run"]) == (factory.market.key.kid, 90, str(run.run_id))
     assert {file.path: file.bytes for file in read.files} == {
@@ -321,7 +322,7 @@ async def test_the_manifest_names_every_file_and_chunk_and_is_signed_by_the_orde
 
 async def test_a_tampered_manifest_or_file_is_refused(factory: SmallFactory) -> None:
     await factory.carry_through(await factory.begin(factory.spec()))
-    keys = {factory.market.key.kid: factory.market.key.public}
+    keys = {factory.market.key.kid: Signer(Algorithm.ED25519, factory.market.key.public)}
     path, signature = factory.folder / "manifest.json", factory.folder / "manifest.sig"
     content, signed = path.read_bytes(), signature.read_bytes()
 
@@ -359,7 +360,7 @@ async def test_what_is_no_manifest_is_refused(factory: SmallFactory, content: by
     await factory.carry_through(await factory.begin(factory.spec()))
     (factory.folder / "manifest.json").write_bytes(content)
     with pytest.raises(ManifestInvalid):
-        manifest.read(factory.folder, {1: factory.market.key.public})
+        manifest.read(factory.folder, {1: Signer(Algorithm.ED25519, factory.market.key.public)})
 
 
 async def test_a_manifest_holds_no_secret(factory: SmallFactory) -> None:

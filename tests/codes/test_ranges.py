@@ -125,7 +125,7 @@ async def apply(session: Session, order: CodeOrder, kind: str, wanted: Sequence[
 
 
 @given(done=st.lists(changes, max_size=12))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_changes_leave_what_a_list_of_all_items_would_hold(
     database: Database, market: Market, done: list[tuple[str, list[IndexRange]]]
 ) -> None:

@@ -14,7 +14,7 @@ from codes import orders
 from codes.serials import SerialKey, scheme_of
 from kit.db import Database
 from offline_sdk import Profile
-from signer import keys, publication
+from signer import keys, publication, roots
 from signer.keys import KeyState
 from tests.codes.conftest import BASE_URL, GTIN, NOW, PASSPHRASE, Market, open_market
 from tests.codes.factory import SmallFactory
@@ -39,7 +39,6 @@ async def whole_flow(database: Database, keys_folder: Path, exports_folder: Path
     """A domain's life, from its root to a recall; the market, and every secret that it has."""
     market = await open_market(database, keys_folder)
     assert market.issuer.issuer_id is not None
-    root_public = market.service.root()
     async with database.writing() as session:
         plan = await orders.plan(session, GTIN, 50, (Profile.OUTER, Profile.INNER), BASE_URL)
         order = await orders.place(session, plan, NOW)
@@ -53,12 +52,13 @@ async def whole_flow(database: Database, keys_folder: Path, exports_folder: Path
         await market.service.rotate_key(session, market.issuer, NOW)
         await keys.end_key(session, market.key.kid, KeyState.REVOKED, NOW)
         await orders.recall(session, order, "glass")
-        await publication.publish(session, market.service, "test.example", root_public, NOW)
+        root = await roots.establish(session, market.service, "test.example", NOW)
+        await publication.publish(session, market.service, root.fingerprint, NOW)
     async with database.reading() as session:
         stored = await session.get_one(SerialKey, market.issuer.issuer_id)
     serial_key = market.vault.unseal(stored.sealed, f"serial_key/{market.issuer.issuer_id}".encode())
     seeds = [seed_in(path) for path in sorted(keys_folder.iterdir())]
-    assert len(seeds) == 3
+    assert len(seeds) == 4  # two keys, a root, a publisher
     return market, [*seeds, serial_key, market.vault_key, PASSPHRASE.encode()]
 
 

@@ -6,6 +6,7 @@ Run inside this process, where a process of its own would add seconds of imports
 import csv
 import json
 import shlex
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,17 +15,19 @@ from typing import Any
 import pytest
 from click.testing import Result
 from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session, SQLModel, func, select
 from typer.testing import CliRunner
 
 import signer.custody.file
 from kit.db import driver_url
-from offline_sdk.bundle import Bundle, read_root
 from offline_sdk.verifier import Verifier
 from scan_api.commands.main import app
 from tests.stand import GTIN, PREFIX
+from tests.trusting import trusted
 
+BASE_URL = "https://id.example.cn"
 QUANTITY_MAX = 10**9
 STARTS, ENDS = (f"{datetime.now(UTC) + timedelta(days):%Y-%m-%d}" for days in (-10, 100))
 CAMPAIGN = (
@@ -48,7 +51,7 @@ class Terminal:
         environment = {
             "FANXING_HOME": str(self.home),
             "FANXING_DATABASE_URL": self.database_url,
-            "FANXING_BASE_URL": "https://id.example.cn",
+            "FANXING_BASE_URL": BASE_URL,
             **self.settings,
         }
         return CliRunner().invoke(app, shlex.split(line), env=environment)
@@ -87,14 +90,42 @@ def bare(tmp_path: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatc
     return Terminal(tmp_path / "home", empty_database_url)
 
 
+_SHOPS = pytest.StashKey[dict[str, Terminal]]()
+"""By dialect: set up once, since migrations and key files cost more than most tests that begin with them."""
+
+
 @pytest.fixture
-def shop(bare: Terminal) -> Terminal:
+def shop(bare: Terminal, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     """An issuer, a brand and a product, as a brand sets itself up."""
-    bare.ask("init --make-passphrase")
-    bare.ask(f"issuer create --gtin-prefix {PREFIX} --name 'Example Ice'")
-    bare.ask("brand create --slug ice --group group --name-zh 例冰 --name-en Ice --issuer 'Example Ice'")
-    bare.ask(f"product create --brand ice --gtin {GTIN} --name-zh 绿豆冰 --name-en 'Mung Bean Ice'")
+    made = request.config.stash.setdefault(_SHOPS, {})
+    dialect = make_url(bare.database_url).drivername
+    if dialect == "sqlite":
+        if dialect not in made:
+            folder = tmp_path_factory.mktemp("shop")
+            made[dialect] = set_up(Terminal(folder / "home", f"sqlite:///{folder / 'shop.db'}"))
+        shutil.copyfile(_database_of(made[dialect]), _database_of(bare))
+    else:
+        server = request.getfixturevalue("postgres_server")
+        if dialect not in made:
+            made[dialect] = set_up(Terminal(tmp_path_factory.mktemp("shop") / "home", server.url(server.create())))
+        server.replace(_database_of(bare), _database_of(made[dialect]))
+    shutil.copytree(made[dialect].home, bare.home)
     return bare
+
+
+def _database_of(terminal: Terminal) -> str:
+    name = make_url(terminal.database_url).database
+    assert name is not None
+    return name
+
+
+def set_up(terminal: Terminal) -> Terminal:
+    """Give an empty installation an issuer, a brand and a product."""
+    terminal.ask("init --make-passphrase")
+    terminal.ask(f"issuer create --gtin-prefix {PREFIX} --name 'Example Ice'")
+    terminal.ask("brand create --slug ice --group group --name-zh 例冰 --name-en Ice --issuer 'Example Ice'")
+    terminal.ask(f"product create --brand ice --gtin {GTIN} --name-zh 绿豆冰 --name-en 'Mung Bean Ice'")
+    return terminal
 
 
 def _order(terminal: Terminal, quantity: int = 20, more: str = "") -> Any:
@@ -111,12 +142,12 @@ def test_setting_up_makes_what_is_missing_and_nothing_twice(bare: Terminal) -> N
 
 
 @ON_SQLITE
-def test_a_lost_root_file_is_made_again_from_the_key(bare: Terminal) -> None:
+def test_a_lost_pin_is_made_again_from_the_first_root(bare: Terminal) -> None:
     bare.ask("init --make-passphrase")
-    before = (bare.home / "root.pub").read_bytes()
-    (bare.home / "root.pub").unlink()
-    assert bare.ask("init")["made"] == [str(bare.home / "root.pub")]
-    assert (bare.home / "root.pub").read_bytes() == before
+    before = (bare.home / "root.pin").read_bytes()
+    (bare.home / "root.pin").unlink()
+    assert bare.ask("init")["made"] == [str(bare.home / "root.pin")]
+    assert (bare.home / "root.pin").read_bytes() == before
 
 
 @ON_SQLITE
@@ -142,15 +173,14 @@ def test_order_from_a_dry_run_to_codes_that_scanners_take(shop: Terminal, tmp_pa
     assert (placed["order"], placed["state"]) == (1, "dormant")
     rows = list(csv.DictReader((tmp_path / "first" / "inner.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 20
-    again = shop.ask(f"order export --gtin {GTIN} --order 1 --export csv --out {tmp_path / 'again'}")
+    again = shop.ask(f"order export --gtin {GTIN} --order 1 --export csv --workers 1 --out {tmp_path / 'again'}")
     assert len(again["files"]) == 3  # two faces and the manifest
     for face in ("outer.csv", "inner.csv"):
         assert (tmp_path / "first" / face).read_bytes() == (tmp_path / "again" / face).read_bytes()
 
     bundle = tmp_path / "bundle.cbor"
     shop.ask(f"bundle export --out {bundle}")
-    root = read_root((shop.home / "root.pub").read_bytes())
-    verifier = Verifier(Bundle.load(bundle.read_bytes(), root))
+    verifier = Verifier(trusted(bundle.read_bytes(), shop.home / "root.pin"))
     assert all(verifier.check(row["code_text"]).is_genuine for row in rows)
     serial = rows[0]["serial"]
     revoked = shop.ask(f"revoke --gtin {GTIN} --serial {serial} --reason stolen")
@@ -158,7 +188,7 @@ def test_order_from_a_dry_run_to_codes_that_scanners_take(shop: Terminal, tmp_pa
     assert shop.ask("bundle show")["seq"] == 2
     assert shop.ask("bundle publish --days 7")["bundle_seq"] == 3
     shop.ask(f"bundle export --out {bundle}")
-    verifier = Verifier(Bundle.load(bundle.read_bytes(), root))
+    verifier = Verifier(trusted(bundle.read_bytes(), shop.home / "root.pin"))
     assert [verifier.check(row["code_text"]).error for row in rows[:2]] == ["Revoked", None]
 
 
@@ -295,7 +325,7 @@ def test_wrong_configuration_names_its_variable(tmp_path: Path, variable: str, v
     [
         ("vault.key", f"order create --gtin {GTIN} --quantity 5 --face outer", "FANXING_VAULT_KEY_FILE"),
         ("signer.passphrase", "bundle publish", "FANXING_SIGNER_PASSPHRASE_FILE"),
-        ("root.pub", "bundle publish", "FANXING_HOME"),
+        ("root.pin", "bundle publish", "FANXING_HOME"),
         ("vault.key", "serve", "FANXING_VAULT_KEY_FILE"),
     ],
 )

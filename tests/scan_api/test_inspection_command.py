@@ -13,10 +13,12 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-import signer.custody.file
 from codes import qr
 from scan_api.commands.main import app
-from tests.stand import GTIN, PREFIX
+from tests.scan_api.test_commands import Terminal, bare, shop
+from tests.stand import GTIN
+
+__all__ = ["bare", "shop"]
 
 QUANTITY = 8
 DPI = 300
@@ -58,16 +60,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(signer.custody.file, "_PASSES", 1)
-    monkeypatch.setattr(signer.custody.file, "_MEMORY_KIB", 64)
-    desk = Desk(tmp_path / "home", empty_database_url)
-    desk.ask("init --make-passphrase")
-    desk.ask(f"issuer create --gtin-prefix {PREFIX} --name 'Example Ice'")
-    desk.ask("brand create --slug ice --group group --name-zh 例冰 --name-en Ice --issuer 'Example Ice'")
-    desk.ask(f"product create --brand ice --gtin {GTIN} --name-zh 绿豆冰 --name-en 'Mung Bean Ice'")
+def desk(shop: Terminal) -> Desk:
+    desk = Desk(shop.home, shop.database_url)
     faces = "--face outer --face inner --export csv"
-    desk.ask(f"order create --gtin {GTIN} --quantity {QUANTITY} {faces} --out {desk.home / 'out'}")
+    desk.ask(f"order create --gtin {GTIN} --quantity {QUANTITY} {faces} --workers 1 --out {desk.home / 'out'}")
     return desk
 
 

@@ -12,18 +12,20 @@ from sqlalchemy import delete
 from sqlalchemy.engine import make_url
 from sqlmodel import select
 
-from offline_sdk.bundle import Bundle, read_root
 from scan_api.commands.setup import HEADER_BYTES_MAX
 from scan_api.scans import Item, Scan
 from signer.publication import TrustBundle
 from tests.stand import GTIN, SignedIn, Stand, publish, wait_until
+from tests.trusting import trusted
 
 MakeStand = Callable[..., Stand]
 PUBLIC_PATHS = {
     "/healthz",
     "/readyz",
     "/metrics",
-    "/v1/trust-bundle",
+    "/v1/trust",
+    "/v1/devices",
+    "/v1/devices/{device_id}/scans",
     "/v1/sign-in/codes",
     "/v1/sign-in",
     "/v1/session",
@@ -54,7 +56,7 @@ def test_server_serves_before_the_first_bundle_and_takes_it_when_it_comes(make_s
     assert stand.scan("/healthz").status_code == 200
     ready = stand.scan("/readyz")
     assert (ready.status_code, ready.json()["status"], ready.json()["checks"]["database"]) == (503, "not ready", "ok")
-    for path in (item.outer, "/v1/trust-bundle"):
+    for path in (item.outer, "/v1/trust"):
         answer = stand.scan(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "TrustBundleMissing")
     page = stand.scan(item.outer, accept="text/html", accept_language="en")
@@ -155,14 +157,14 @@ def test_metrics_are_for_this_machine_and_name_nobody(stand: Stand) -> None:
 
 
 def test_trust_bundle_is_the_published_one_and_may_be_cached(stand: Stand) -> None:
-    answer = stand.scan("/v1/trust-bundle")
-    assert answer.headers["content-type"] == "application/vnd.fanxing.trust-bundle+cbor"
+    answer = stand.scan("/v1/trust")
+    assert answer.headers["content-type"] == "application/cbor-seq"
     assert answer.headers["cache-control"] == "public, max-age=60"
-    bundle = Bundle.load(answer.content, read_root((stand.home / "root.pub").read_bytes()))
+    bundle = trusted(answer.content, stand.home / "root.pin")
     assert bundle.seq == max(stand.rows(select(TrustBundle.seq)))
-    again = stand.scan("/v1/trust-bundle", if_none_match=answer.headers["etag"])
+    again = stand.scan("/v1/trust", if_none_match=answer.headers["etag"])
     assert (again.status_code, again.content) == (304, b"")
-    assert stand.scan("/v1/trust-bundle", if_none_match='"another"').status_code == 200
+    assert stand.scan("/v1/trust", if_none_match='"another"').status_code == 200
 
 
 @pytest.mark.parametrize("stand_kind", ["sqlite"])
@@ -213,7 +215,7 @@ def test_endless_headers_are_cut_off(stand: Stand) -> None:
 
 
 def test_load_balancers_may_ask_with_head(stand: Stand) -> None:
-    assert [stand.http.head(path).status_code for path in ("/healthz", "/readyz", "/v1/trust-bundle")] == [200] * 3
+    assert [stand.http.head(path).status_code for path in ("/healthz", "/readyz", "/v1/trust")] == [200] * 3
 
 
 @pytest.mark.parametrize("header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"])

@@ -55,7 +55,7 @@ class Works:
         bundle = self.terminal.home.parent / "trust-bundle.cbor"
         if not bundle.exists():
             self.terminal.ask(f"bundle publish --out {bundle}")
-        return f"--bundle {bundle} --root {self.terminal.home / 'root.pub'}"
+        return f"--bundle {bundle} --root {self.terminal.home / 'root.pin'}"
 
 
 @pytest.fixture

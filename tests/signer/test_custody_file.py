@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import signer.custody.file
+from offline_sdk.algorithms import Algorithm
 from signer.custody import CustodyError
 from signer.custody.file import PASSPHRASE_CHARACTERS_MIN, FileCustody
 
@@ -39,14 +42,14 @@ def seed_in(path: Path, name: str = NAME, passphrase: str = PASSPHRASE) -> bytes
         memory_cost=kdf["memory_kib"],
     ).derive(passphrase.encode())
     sealed, public = bytes.fromhex(record["sealed"]), bytes.fromhex(record["public"])
-    context = b"fanxing/custody/file\x00" + name.encode() + b"\x00" + public
+    context = b"fanxing/custody/file/2\x00" + name.encode() + b"\x00" + record["algorithm"].encode() + b"\x00" + public
     return AESGCM(opening).decrypt(sealed[:12], sealed[12:], context)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, cheap_derivation: None) -> Path:
     """A folder with one key."""
-    custody(tmp_path).create(NAME)
+    custody(tmp_path).create(NAME, Algorithm.ED25519)
     return tmp_path
 
 
@@ -65,9 +68,9 @@ def test_no_message_gives_no_signature(folder: Path) -> None:
 
 
 def test_a_new_key_is_sealed_at_the_recommended_cost(tmp_path: Path) -> None:
-    custody(tmp_path).create(NAME)
+    custody(tmp_path).create(NAME, Algorithm.ED25519)
     record = json.loads(key_file(tmp_path).read_bytes())
-    assert record["format"] == "fanxing-key-1"
+    assert (record["format"], record["algorithm"]) == ("fanxing-key-2", "Ed25519")
     # RFC 9106, 4, the second recommended option.
     salt = record["kdf"].pop("salt")
     assert record["kdf"] == {"name": "argon2id", "passes": 3, "memory_kib": 65_536, "lanes": 4}
@@ -107,12 +110,69 @@ def test_a_key_file_of_the_first_version_still_opens(tmp_path: Path) -> None:
     )
 
 
+def test_a_p256_key_file_is_what_its_description_says(tmp_path: Path, cheap_derivation: None) -> None:
+    public = custody(tmp_path).create(NAME, Algorithm.ESP256)
+    record = json.loads(key_file(tmp_path).read_bytes())
+    assert (record["format"], record["algorithm"], record["public"]) == ("fanxing-key-2", "P-256", public.hex())
+    scalar = int.from_bytes(seed_in(key_file(tmp_path)), "big")
+    point = ec.derive_private_key(scalar, ec.SECP256R1()).public_key()
+    assert point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint) == public
+    assert custody(tmp_path).open(NAME) == (Algorithm.ESP256, public)
+
+
+def test_p256_signatures_from_a_file_are_the_same_each_time(tmp_path: Path, cheap_derivation: None) -> None:
+    # An export that is made again must have the same bytes (RFC 6979).
+    custody(tmp_path).create(NAME, Algorithm.ESP256)
+    assert custody(tmp_path).sign_many(NAME, [b"x", b"y"]) == custody(tmp_path).sign_many(NAME, [b"x", b"y"])
+
+
+@pytest.mark.parametrize("bad", list(range(8)))
+def test_a_p256_file_damaged_anywhere_does_not_open(tmp_path: Path, cheap_derivation: None, bad: int) -> None:
+    custody(tmp_path).create(NAME, Algorithm.ESP256)
+    record = json.loads(key_file(tmp_path).read_bytes())
+    field, at = (("public", 0), ("public", 1), ("public", 32), ("sealed", 0), ("sealed", 12), ("sealed", 43),
+                 ("sealed", 44), ("sealed", 59))[bad]  # fmt: skip
+    _flip(field, at=at)(record)
+    key_file(tmp_path).write_text(json.dumps(record))
+    with pytest.raises(CustodyError, match="does not open"):
+        custody(tmp_path).open(NAME)
+
+
+def test_keys_made_together_cost_one_derivation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: list[int] = []
+
+    def counted(**cost: Any) -> Argon2id:
+        derived.append(1)
+        return Argon2id(**cost)
+
+    monkeypatch.setattr(signer.custody.file, "Argon2id", counted)
+    keeper = custody(tmp_path)
+    names = [f"key-{number:05d}" for number in range(1, 21)]
+    for name in names:
+        keeper.create(name, Algorithm.ED25519)
+    assert len(derived) == 1
+    again = custody(tmp_path)
+    assert len({again.open(name) for name in names}) == 20
+    assert len(derived) == 2
+    custody(tmp_path).create("key-00021", Algorithm.ED25519)
+    salts = {json.loads(key_file(tmp_path, name).read_bytes())["kdf"]["salt"] for name in [*names, "key-00021"]}
+    assert len(salts) == 2, "another custody takes another salt"
+
+
+def test_a_wrong_passphrase_is_not_remembered(folder: Path) -> None:
+    answers = iter(["another passphrase", PASSPHRASE])
+    keeper = FileCustody(folder, lambda: next(answers))
+    with pytest.raises(CustodyError, match="does not open"):
+        keeper.open(NAME)
+    keeper.open(NAME)
+
+
 def test_only_the_owner_can_read_a_key_file(folder: Path) -> None:
     assert stat.S_IMODE(key_file(folder).stat().st_mode) == 0o600
 
 
 def test_the_folder_is_made_for_the_owner_alone(tmp_path: Path, cheap_derivation: None) -> None:
-    custody(tmp_path / "keys").create(NAME)
+    custody(tmp_path / "keys").create(NAME, Algorithm.ED25519)
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
 
 
@@ -123,7 +183,7 @@ def test_neither_seed_nor_passphrase_stands_in_the_key_file(folder: Path) -> Non
 
 
 def test_two_keys_are_two_keys(folder: Path) -> None:
-    second = custody(folder).create("key-00002")
+    second = custody(folder).create("key-00002", Algorithm.ED25519)
     assert second.hex() != json.loads(key_file(folder).read_bytes())["public"]
     both = custody(folder)
     first_signature, second_signature = both.sign_many(NAME, [b"x"]) + both.sign_many("key-00002", [b"x"])
@@ -134,15 +194,15 @@ def test_two_keys_are_two_keys(folder: Path) -> None:
 def test_an_existing_key_is_never_written_over(folder: Path) -> None:
     before = key_file(folder).read_bytes()
     with pytest.raises(CustodyError, match="exists already"):
-        custody(folder).create(NAME)
+        custody(folder).create(NAME, Algorithm.ED25519)
     assert key_file(folder).read_bytes() == before
 
 
 def test_a_short_passphrase_makes_no_key(tmp_path: Path, cheap_derivation: None) -> None:
     with pytest.raises(CustodyError, match="at least 12 characters"):
-        custody(tmp_path, "x" * (PASSPHRASE_CHARACTERS_MIN - 1)).create(NAME)
+        custody(tmp_path, "x" * (PASSPHRASE_CHARACTERS_MIN - 1)).create(NAME, Algorithm.ED25519)
     assert list(tmp_path.iterdir()) == []
-    custody(tmp_path, "x" * PASSPHRASE_CHARACTERS_MIN).create(NAME)
+    custody(tmp_path, "x" * PASSPHRASE_CHARACTERS_MIN).create(NAME, Algorithm.ED25519)
 
 
 @pytest.mark.parametrize("passphrase", ["", PASSPHRASE + " ", PASSPHRASE.upper(), "another passphrase"])
@@ -178,7 +238,7 @@ def test_nobody_is_asked_for_the_passphrase_of_a_key_that_is_not_there(folder: P
 
 @pytest.mark.parametrize("name", ["a", "0", "-", "a-z-0-9", "a" * 64])
 def test_good_names_make_keys(tmp_path: Path, cheap_derivation: None, name: str) -> None:
-    custody(tmp_path).create(name)
+    custody(tmp_path).create(name, Algorithm.ED25519)
     custody(tmp_path).open(name)
 
 
@@ -188,7 +248,7 @@ def test_good_names_make_keys(tmp_path: Path, cheap_derivation: None, name: str)
 def test_a_name_never_leads_out_of_the_folder(tmp_path: Path, cheap_derivation: None, name: str) -> None:
     folder = tmp_path / "keys"
     with pytest.raises(CustodyError, match="a key name is"):
-        custody(folder).create(name)
+        custody(folder).create(name, Algorithm.ED25519)
     with pytest.raises(CustodyError, match="a key name is"):
         custody(folder).sign_many(name, [b"x"])
     assert list(tmp_path.iterdir()) == []
@@ -227,7 +287,13 @@ def _flip(*path: str, at: int) -> Callable[[dict[str, Any]], None]:
 
 DAMAGE = {
     "format missing": _without("format"),
-    "format unknown": _set("format", to="fanxing-key-2"),
+    "format unknown": _set("format", to="fanxing-key-3"),
+    "format of the first version": _set("format", to="fanxing-key-1"),
+    "algorithm missing": _without("algorithm"),
+    "algorithm unknown": _set("algorithm", to="P-384"),
+    "algorithm a number": _set("algorithm", to=-19),
+    "algorithm a list": _set("algorithm", to=[]),
+    "algorithm another": _set("algorithm", to="P-256"),
     "kdf missing": _without("kdf"),
     "kdf a list": _set("kdf", to=[]),
     "kdf name missing": _without("kdf", "name"),
@@ -313,4 +379,4 @@ def test_a_folder_in_a_key_files_place_is_a_clear_refusal(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_made_is_a_clear_refusal(tmp_path: Path, cheap_derivation: None) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CustodyError, match="cannot be written"):
-        custody(tmp_path / "file" / "keys").create(NAME)
+        custody(tmp_path / "file" / "keys").create(NAME, Algorithm.ED25519)

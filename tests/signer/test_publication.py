@@ -2,15 +2,16 @@
 
 import asyncio
 import hashlib
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from sqlmodel import col, select
 
 from kit.db import Database
-from offline_sdk import Bundle, BundleUntrusted, Verifier
-from signer import keys, publication
+from offline_sdk import Algorithm, Bundle, BundleUntrusted, Signer, Verifier
+from signer import keys, publication, roots
 from signer.custody import CustodyError
 from signer.keys import KeyState
 from signer.publication import (
@@ -21,6 +22,7 @@ from signer.publication import (
     TrustBundleMissing,
     TrustBundleRefused,
 )
+from signer.roots import RootRefused
 from tests.signer.conftest import GTIN, NOW, TrustDomain
 
 SERIAL = "00004000000042"
@@ -32,7 +34,7 @@ async def test_a_bundle_says_what_keys_there_are(database: Database, domain: Tru
         issuer = await domain.issuer(session, "繁星示范乳业")
         key = await domain.service.create_key(session, issuer, NOW, order_min=3, order_max=500)
         published = await domain.publish(session)
-    bundle = Bundle.load(published.document, domain.root_public)
+    bundle = domain.load(published.document)
     assert (bundle.domain, bundle.seq, bundle.issued) == ("test.example", 1, int(NOW.timestamp()))
     assert bundle.expires - bundle.issued == LIFETIME_DEFAULT.total_seconds()
     (told,) = bundle.keys
@@ -47,13 +49,13 @@ async def test_the_row_tells_the_moments_that_scanners_were_told(database: Datab
         await domain.publish(session)
     async with database.reading() as session:
         row = await publication.latest(session)
-    bundle = Bundle.load(row.document, domain.root_public)
+    bundle = domain.load(row.document)
     assert (row.issued_at.timestamp(), row.expires_at.timestamp()) == (bundle.issued, bundle.expires)
 
 
 async def test_an_empty_trust_domain_publishes_too(database: Database, domain: TrustDomain) -> None:
     async with database.writing() as session:
-        assert Bundle.load((await domain.publish(session)).document, domain.root_public).keys == ()
+        assert domain.load((await domain.publish(session)).document).keys == ()
 
 
 async def test_a_bundle_holds_only_against_its_own_root(database: Database, domain: TrustDomain) -> None:
@@ -61,19 +63,18 @@ async def test_a_bundle_holds_only_against_its_own_root(database: Database, doma
         published = await domain.publish(session)
         other = (await domain.service.create_key(session, await domain.issuer(session), NOW)).public
     with pytest.raises(BundleUntrusted):
-        Bundle.load(published.document, other)
+        Bundle.load(published.document, [Signer(Algorithm.ED25519, other)])
 
 
 async def test_nothing_is_published_that_the_roots_owner_would_refuse(database: Database, domain: TrustDomain) -> None:
     async with database.writing() as session:
         other = (await domain.service.create_key(session, await domain.issuer(session), NOW)).public
+        root = await roots.current(session, await domain.pin(session))
         for wrong in (other, bytes(32), b"short"):
-            with pytest.raises(TrustBundleRefused) as refused:
-                await publication.publish(session, domain.service, "test.example", wrong, NOW)
-            assert refused.value.hint == "Nothing was published."
-        for name in ("", "x" * 101, "two\nlines"):
-            with pytest.raises(TrustBundleRefused):
-                await publication.publish(session, domain.service, name, domain.root_public, NOW)
+            with pytest.raises(RootRefused):
+                await publication.publish(session, domain.service, wrong, NOW)
+        with pytest.raises(TrustBundleRefused, match="expired"):
+            await domain.publish(session, datetime.fromtimestamp(root.expires, UTC))
         assert (await session.exec(select(TrustBundle))).all() == []
 
 
@@ -95,7 +96,7 @@ async def test_a_lifetime_out_of_bounds_publishes_nothing(
 ) -> None:
     async with database.writing() as session:
         with pytest.raises(BundleLifetimeInvalid):
-            await publication.publish(session, domain.service, "d", domain.root_public, NOW, lifetime)
+            await publication.publish(session, domain.service, await domain.pin(session), NOW, lifetime)
         with pytest.raises(TrustBundleMissing):
             await publication.latest(session)
 
@@ -105,8 +106,8 @@ async def test_a_lifetime_at_its_bounds_is_published(
     database: Database, domain: TrustDomain, lifetime: timedelta
 ) -> None:
     async with database.writing() as session:
-        made = await publication.publish(session, domain.service, "d", domain.root_public, NOW, lifetime)
-    bundle = Bundle.load(made.document, domain.root_public)
+        made = await publication.publish(session, domain.service, await domain.pin(session), NOW, lifetime)
+    bundle = domain.load(made.document)
     assert bundle.expires - bundle.issued == lifetime.total_seconds()
 
 
@@ -127,10 +128,7 @@ async def test_a_later_bundle_never_forgets_a_revocation(database: Database, dom
     await asyncio.gather(*map(revoke, range(10)))
     async with database.reading() as session:
         rows = (await session.exec(select(TrustBundle).order_by(col(TrustBundle.seq)))).all()
-    told = [
-        {item for group in Bundle.load(row.document, domain.root_public).revocations.items for item in group.items}
-        for row in rows
-    ]
+    told = [{item for group in domain.load(row.document).revocations.items for item in group.items} for row in rows]
     assert [len(items) for items in told] == list(range(1, 11))
     assert all(earlier < later for earlier, later in pairwise(told))
 
@@ -195,11 +193,14 @@ async def test_a_key_outside_its_orders_or_prefixes_convinces_nobody(database: D
         assert verifier.check(code).error == "KeyOutOfScope"
 
 
-async def test_without_the_root_key_nothing_is_published(database: Database, domain: TrustDomain) -> None:
-    (domain.folder / "root.key.json").unlink()
+async def test_without_the_publisher_key_nothing_is_published(
+    database: Database, domain: TrustDomain, reopened: Callable[[], TrustDomain]
+) -> None:
     async with database.writing() as session:
-        with pytest.raises(CustodyError, match="no private key named root"):
-            await domain.publish(session)
+        await domain.pin(session)
+        (domain.folder / "publisher-1.key.json").unlink()
+        with pytest.raises(CustodyError, match="no private key named publisher-1"):
+            await publication.publish(session, reopened().service, await domain.pin(session), NOW)
 
 
 def refusal(verifier: Verifier, code: str) -> tuple[str | None, str]:

@@ -20,7 +20,7 @@ from codes.packages import CodePackage
 from codes.packages.sealing import Sealed
 from kit.db import Database, Session
 from kit.ids import new_id
-from offline_sdk import Profile
+from offline_sdk import Algorithm, Profile, Signer
 from tests.codes.conftest import BASE_URL, GTIN, NOW, Market
 
 KID = 7
@@ -56,12 +56,12 @@ def signing_key() -> nacl.signing.SigningKey:
 
 
 @pytest.fixture(scope="session")
-def public_keys(signing_key: nacl.signing.SigningKey) -> dict[int, bytes]:
-    return {KID: bytes(signing_key.verify_key)}
+def public_keys(signing_key: nacl.signing.SigningKey) -> dict[int, Signer]:
+    return {KID: Signer(Algorithm.ED25519, bytes(signing_key.verify_key))}
 
 
 @pytest.fixture
-def make_export(tmp_path: Path, signing_key: nacl.signing.SigningKey, public_keys: dict[int, bytes]) -> MakeExport:
+def make_export(tmp_path: Path, signing_key: nacl.signing.SigningKey, public_keys: dict[int, Signer]) -> MakeExport:
     """Write files and a signed manifest that speaks of them."""
 
     def make(files: Mapping[str, bytes], name: str = "export") -> Export:

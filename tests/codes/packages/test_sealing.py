@@ -28,9 +28,10 @@ from codes.packages.sealing import (
     Sealed,
 )
 from kit.files import DiskFull
+from offline_sdk import Signer
 from tests.codes.packages.conftest import KID, Export, MakeExport, PrintHouse, mode, new_print_house
 
-PublicKeys = dict[int, bytes]
+PublicKeys = dict[int, Signer]
 NO_BYTES = bytes(1024)
 
 

@@ -25,6 +25,8 @@ CHROMIUM_ARGUMENTS = [
 PHONE = ViewportSize(width=360, height=740)
 # WCAG 2.2, 1.4.10: content reflows down to this width.
 NARROWEST = ViewportSize(width=320, height=740)
+SCREENS = (PHONE, NARROWEST)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # WCAG 2.2, 2.5.8.
 TARGET_PX_MIN = 24
 
@@ -130,24 +132,68 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def test_every_page_fits_a_narrow_screen_without_scrolling_sideways(site: Site, page: Page) -> None:
-    for viewport in (NARROWEST, PHONE):
-        page.set_viewport_size(viewport)
-        for name in site.pages:
-            page.goto(f"{site.address}/{name}")
-            assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"], name
+@dataclass(frozen=True)
+class Look:
+    """What the browser made of one page."""
+
+    display: str
+    """Of the main element: "flex" when the page's own style was let in."""
+    widths: tuple[int, ...]
+    """px that the document takes on each of SCREENS."""
+    small_targets: list[Any]
+    faint_texts: dict[str, list[Any]]
+    """By colour scheme, with all details open."""
 
 
-def test_every_page_obeys_the_policy_and_loads_nothing_but_itself(site: Site, page: Page) -> None:
+@dataclass(frozen=True)
+class Tour:
+    """Every page's look, seen in one go, since loading a page costs more than looking at it."""
+
+    looks: dict[str, Look]
+    complaints: list[str]
+    asked: list[str]
+
+
+@pytest.fixture(scope="module")
+def tour(site: Site, browser: Browser) -> Tour:
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
+    page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda failure: complaints.append(str(failure)))
     site.asked.clear()
+    looks = {}
     for name in site.pages:
         page.goto(f"{site.address}/{name}", wait_until="networkidle" if name == "zh-me" else "load")
-        assert page.evaluate("getComputedStyle(document.querySelector('main')).display") == "flex", name
-    assert complaints == []
-    assert site.asked == [f"/{name}" for name in site.pages]
+        looks[name] = _look(page)
+    context.close()
+    return Tour(looks, complaints, list(site.asked))
+
+
+def _look(page: Page) -> Look:
+    display = page.evaluate("getComputedStyle(document.querySelector('main')).display")
+    small_targets = page.evaluate(SMALL_TARGETS, [INTERACTIVE, TARGET_PX_MIN])
+    widths = []
+    for screen in SCREENS:
+        page.set_viewport_size(screen)
+        widths.append(page.evaluate("document.documentElement.scrollWidth"))
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    faint_texts = {}
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        faint_texts[scheme] = page.evaluate(LOW_CONTRAST_TEXTS)
+    return Look(display, tuple(widths), small_targets, faint_texts)
+
+
+def test_every_page_fits_a_narrow_screen_without_scrolling_sideways(tour: Tour) -> None:
+    widths = tuple(screen["width"] for screen in SCREENS)
+    assert {name: look.widths for name, look in tour.looks.items() if look.widths != widths} == {}
+
+
+def test_every_page_obeys_the_policy_and_loads_nothing_but_itself(tour: Tour) -> None:
+    assert {name: look.display for name, look in tour.looks.items() if look.display != "flex"} == {}
+    assert tour.complaints == []
+    assert tour.asked == [f"/{name}" for name in tour.looks]
 
 
 def test_the_policy_refuses_any_other_style(site: Site, page: Page) -> None:
@@ -160,19 +206,13 @@ def test_the_policy_refuses_any_other_style(site: Site, page: Page) -> None:
     assert "Content Security Policy" in complaints[0]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(site: Site, page: Page, scheme: Literal["light", "dark"]) -> None:
-    page.emulate_media(color_scheme=scheme)
-    for name in site.pages:
-        page.goto(f"{site.address}/{name}")
-        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-        assert page.evaluate(LOW_CONTRAST_TEXTS) == [], name
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_text_stands_out_from_what_is_behind_it(tour: Tour, scheme: str) -> None:
+    assert {name: look.faint_texts[scheme] for name, look in tour.looks.items() if look.faint_texts[scheme]} == {}
 
 
-def test_every_target_is_large_enough_for_a_thumb(site: Site, page: Page) -> None:
-    for name in site.pages:
-        page.goto(f"{site.address}/{name}")
-        assert page.evaluate(SMALL_TARGETS, [INTERACTIVE, TARGET_PX_MIN]) == [], name
+def test_every_target_is_large_enough_for_a_thumb(tour: Tour) -> None:
+    assert {name: look.small_targets for name, look in tour.looks.items() if look.small_targets} == {}
 
 
 @pytest.mark.parametrize("name", ["zh-scan-first", "en-scan-signed-in", "zh-code-wrong", "en-phone", "zh-me"])

@@ -1,0 +1,84 @@
+"""Roots of an installation: what is taken up, and when a publication refuses."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kit.db import Database
+from offline_sdk.cose import Signer
+from signer import publication, roots
+from signer.publication import TrustBundleRefused
+from signer.roots import PUBLISHER_NAME, ROOT_LIFETIME_MAX, ROOT_NAME, PublisherMissing, RootMissing, RootRefused
+from tests.signer.conftest import NOW, TrustDomain
+
+
+def renewed(domain: TrustDomain, version: int, publishers: list[Signer], expires: timedelta) -> bytes:
+    """A next root document of the same root key, signed."""
+    key = domain.service.named(ROOT_NAME)
+    return roots.sign(
+        domain.service, ROOT_NAME, roots.draft("test.example", version, [key], 1, publishers, NOW, expires)
+    )
+
+
+async def test_there_is_no_root_before_the_first(database: Database, domain: TrustDomain) -> None:
+    async with database.reading() as session:
+        with pytest.raises(RootMissing):
+            await roots.current(session, bytes(32))
+
+
+async def test_a_root_is_followed_from_its_own_pin_only(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        assert (await roots.current(session, pin)).fingerprint == pin
+        with pytest.raises(RootRefused):
+            await roots.current(session, bytes(32))
+
+
+async def test_the_next_version_is_taken_up_and_no_other(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        publishers = [domain.service.named(PUBLISHER_NAME)]
+        for version in (1, 3):
+            with pytest.raises(RootRefused):
+                await roots.install(session, renewed(domain, version, publishers, timedelta(days=1)), pin, NOW)
+        await roots.install(session, renewed(domain, 2, publishers, ROOT_LIFETIME_MAX), pin, NOW)
+        assert (await roots.current(session, pin)).version == 2
+
+
+async def test_an_expired_root_is_not_taken_up(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        document = renewed(domain, 2, [domain.service.named(PUBLISHER_NAME)], timedelta(seconds=2))
+        expires = datetime.fromtimestamp(roots.read_draft(document).expires, UTC)
+        with pytest.raises(RootRefused, match="expired"):
+            await roots.install(session, document, pin, expires)
+        await roots.install(session, document, pin, expires - timedelta(microseconds=1))
+
+
+async def test_pin_and_database_belong_together(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        with pytest.raises(RootRefused, match="belong together"):
+            await roots.install(session, b"", bytes(32), NOW)
+        await domain.pin(session)
+        with pytest.raises(RootRefused, match="belong together"):
+            await roots.install(session, b"", None, NOW)
+
+
+async def test_a_publisher_that_the_root_no_longer_names_publishes_nothing(
+    database: Database, domain: TrustDomain
+) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        elsewhere = domain.service.create_named("of-another-machine")
+        await roots.install(session, renewed(domain, 2, [elsewhere], timedelta(days=9)), pin, NOW)
+        with pytest.raises(PublisherMissing):
+            await publication.publish(session, domain.service, pin, NOW)
+
+
+async def test_under_an_expired_root_nothing_is_published(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        root = await roots.current(session, await domain.pin(session))
+        expires = datetime.fromtimestamp(root.expires, UTC)
+        with pytest.raises(TrustBundleRefused, match="expired"):
+            await domain.publish(session, expires)
+        await domain.publish(session, expires - timedelta(seconds=1))
