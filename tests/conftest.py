@@ -46,6 +46,11 @@ class PostgresServer:
         self._run(f"CREATE DATABASE {name}")
         return name
 
+    def replace(self, name: str, template: str) -> None:
+        """Make a database a copy of another, which nobody may be connected to."""
+        self.drop(name)
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+
     def drop(self, name: str) -> None:
         self._run(f"DROP DATABASE {name} WITH (FORCE)")
 

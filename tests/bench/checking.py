@@ -8,7 +8,7 @@ from pathlib import Path
 from nacl.bindings import crypto_sign_open
 from nacl.signing import SigningKey
 
-from offline_sdk import Bundle, BundleKey, Verifier, seal, to_be_signed
+from offline_sdk import Algorithm, Bundle, BundleKey, DocumentType, Signer, Verifier, seal, to_be_signed
 from offline_sdk.bundle import format_root
 from offline_sdk.code_text import parse
 from tests.bench.factory import KID, Factory
@@ -55,8 +55,10 @@ def checks(folder: Path) -> list[Figure]:
 def _command(folder: Path, bundle: Bundle) -> list[str]:
     root = SigningKey.generate()
     public = bytes(root.verify_key)
+    publisher = Signer(Algorithm.ED25519, public)
     payload = bundle.payload()
-    (folder / "bundle.cbor").write_bytes(seal(payload, public, root.sign(to_be_signed(payload, public)).signature))
+    signature = root.sign(to_be_signed(DocumentType.BUNDLE, payload, publisher)).signature
+    (folder / "bundle.cbor").write_bytes(seal(DocumentType.BUNDLE, payload, {publisher: signature}))
     (folder / "root.pub").write_bytes(format_root(public))
     program = str(Path(sys.executable).with_name("fanxing-verify"))
     return [program, "--json", "--bundle", str(folder / "bundle.cbor"), "--root", str(folder / "root.pub")]

@@ -23,6 +23,7 @@ from codes.signing import CustodyAccess, order_signer
 from kit.clock import system_clock
 from kit.db import Database
 from kit.vault import Vault
+from offline_sdk.algorithms import Algorithm
 from offline_sdk.code_text import Profile, encode_messages
 from signer import service
 from signer.custody.file import FileCustody
@@ -41,7 +42,7 @@ class Factory:
 
     def __init__(self, folder: Path) -> None:
         custody = FileCustody(folder, lambda: _PASSPHRASE)
-        self.public = custody.create(_KEY_NAME)
+        self.public = custody.create(_KEY_NAME, Algorithm.ED25519)
         self._signer = service.SigningService(custody)
         now = datetime.now(UTC)
         self._key = SigningKey(kid=KID, issuer_id=1, public=self.public, custody_name=_KEY_NAME, created_at=now)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,27 +13,29 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.installation import GTIN, Installation
+from tests.scan_api.test_commands import BASE_URL, Terminal, set_up
+from tests.stand import GTIN, Environment
 
 FANXING = Path(sys.executable).with_name("fanxing")
 
 
 class Works:
-    """An installation whose order is made by processes that are killed."""
+    """An installation whose order is made by processes that are killed. What nobody kills runs in this process."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.installation = Installation(folder)
         self._chance = random.Random(seed)
-        self.installation.fanxing("init", "--make-passphrase")
-        self.installation.fanxing("issuer", "create", "--name", "Works", "--gtin-prefix", "9506000")
-        names = ("--name-zh", "雪糕", "--name-en", "Ice cream")
-        self.installation.fanxing("brand", "create", "--slug", "works", "--issuer", "Works", "--group", "works", *names)
-        self.installation.fanxing("product", "create", "--brand", "works", "--gtin", GTIN, *names)
+        settings = {
+            "HOME": str(folder),
+            "DATABASE_URL": f"sqlite:///{folder.parent / 'works.db'}",
+            "BASE_URL": BASE_URL,
+        }
+        self._environment = Environment(folder.parent / "bytecode").with_settings(settings)
+        self.terminal = set_up(Terminal(folder, settings["DATABASE_URL"]))
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, line: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [FANXING, *words, "--json"],
-            env=self.installation.environment,
+            [FANXING, *shlex.split(line), "--json"],
+            env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -50,7 +53,7 @@ class Works:
 
     def run_id(self) -> str | None:
         """The first run, if the command lived long enough to begin one."""
-        runs = self.installation.fanxing("order", "runs")
+        runs = self.terminal.ask("order runs")
         return runs[0]["run"] if runs else None
 
 
@@ -62,9 +65,9 @@ def digest(path: Path) -> str:
 def play(folder: Path, quantity: int, kills: int, s_min: float, s_max: float, seed: int) -> None:
     works = Works(folder / "home", seed)
     broken, whole = folder / "broken", folder / "whole"
-    kinds = ("--export", "csv", "--export", "ndjson.zst", "--out")
-    create = ("order", "create", "--gtin", GTIN, "--quantity", str(quantity), "--face", "outer", *kinds, str(broken))
-    process = works.start(*create, "--workers", "2")
+    kinds = "--export csv --export ndjson.zst --out"
+    create = f"order create --gtin {GTIN} --quantity {quantity} --face outer {kinds} {broken}"
+    process = works.start(f"{create} --workers 2")
     assert process.stderr is not None
     json.loads(process.stderr.readline())  # its first progress: from now on there is something to lose
     done = 1
@@ -72,14 +75,14 @@ def play(folder: Path, quantity: int, kills: int, s_min: float, s_max: float, se
     run = works.run_id()
     assert run is not None
     while done < kills:
-        works.kill_at_random(works.start("order", "resume", "--run", run, "--workers", "2"), s_min, s_max)
+        works.kill_at_random(works.start(f"order resume --run {run} --workers 2"), s_min, s_max)
         done += 1
-    answer = works.installation.fanxing("order", "resume", "--run", run, "--workers", "1")
+    answer = works.terminal.ask(f"order resume --run {run} --workers 1")
     assert answer["codes"] == quantity
-    works.installation.fanxing("order", "export", "--gtin", GTIN, "--order", "1", *kinds, str(whole), "--workers", "1")
+    works.terminal.ask(f"order export --gtin {GTIN} --order 1 {kinds} {whole} --workers 1")
     for name in ("outer.csv", "outer.ndjson.zst"):
         assert digest(broken / name) == digest(whole / name)
-    checked = works.installation.fanxing("order", "verify", str(broken))
+    checked = works.terminal.ask(f"order verify {broken}")
     assert checked["codes"] == quantity
     serials = (broken / "outer.csv").read_bytes().split(b"\n")[1:-1]
     assert len({line[:14] for line in serials}) == quantity
@@ -91,8 +94,9 @@ def play(folder: Path, quantity: int, kills: int, s_min: float, s_max: float, se
     ]
 
 
-def test_a_factory_killed_three_times_makes_the_same_files(tmp_path: Path) -> None:
-    play(tmp_path, quantity=120_000, kills=3, s_min=1.5, s_max=3, seed=3)
+def test_a_factory_killed_twice_makes_the_same_files(tmp_path: Path) -> None:
+    # Under this seed one kill ends the command alone, the other its whole family.
+    play(tmp_path, quantity=60_000, kills=2, s_min=1.5, s_max=2.5, seed=18)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from loyalty.fulfilment import DataOrder, OrderState
 from loyalty.ledger import Account, Purpose
 from tests.stand import Stand, wait_until
 
-MISBEHAVIOUR = ("--drop", "0.2", "--duplicate", "0.2", "--fail", "0.05", "--seed", "7")
+MISBEHAVIOUR = ("--drop", "0.2", "--duplicate", "0.2", "--seed", "7")
 MEMBERS = 40
 WORKERS = 16
 MEGABYTES = 5
@@ -153,12 +153,13 @@ def _kill_and_look(stand: Stand, claims: int, kills: int, seed: int) -> None:
 
 
 def test_claims_and_their_data_orders_survive_a_kill(make_stand: Callable[..., Stand]) -> None:
-    # This carrier settles at once what it gets; the long test's must be asked again.
-    _kill_and_look(make_stand(*MISBEHAVIOUR, "--queries-until-settled", "0"), claims=200, kills=1, seed=1)
+    # This carrier settles at once what it gets; the long test's must be asked again. Of so few some must be refused.
+    carrier = ("--fail", "0.2", "--queries-until-settled", "0")
+    _kill_and_look(make_stand(*MISBEHAVIOUR, *carrier), claims=80, kills=1, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", [11])
 def test_two_thousand_claims_survive_many_kills(make_stand: Callable[..., Stand], seed: int) -> None:
-    _kill_and_look(make_stand(*MISBEHAVIOUR), claims=2_000, kills=8, seed=seed)
+    _kill_and_look(make_stand(*MISBEHAVIOUR, "--fail", "0.05"), claims=2_000, kills=8, seed=seed)

@@ -25,6 +25,19 @@ def test_the_defaults_are_safe_and_local() -> None:
     assert loaded.keys_folder == Path("var/keys")
 
 
+def test_private_keys_are_in_files_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().custody == "file"
+    monkeypatch.setenv("FANXING_CUSTODY", "kms")
+    monkeypatch.setenv("FANXING_KMS_ENDPOINT", "http://127.0.0.1:4566/")
+    monkeypatch.setenv("FANXING_KMS_ALIAS_PREFIX", "a" * 100)
+    loaded = settings.load()
+    assert (loaded.custody, loaded.kms_endpoint, loaded.kms_alias_prefix) == (
+        "kms",
+        "http://127.0.0.1:4566/",
+        "a" * 100,
+    )
+
+
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FANXING_HOME", "/srv/fanxing")
     monkeypatch.setenv("FANXING_DATABASE_URL", "postgresql://db/fanxing")
@@ -55,6 +68,14 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FANXING_DATABASE_URL", "postgresql://u:hunter2@db:notaport/x"),
         ("FANXING_CARRIER_URL", "hunter2"),
         ("FANXING_CARRIER_URL", "https://carrier.example/?token=hunter2"),
+        ("FANXING_CUSTODY", "hunter2"),
+        ("FANXING_KMS_ENDPOINT", "hunter2"),
+        ("FANXING_KMS_ENDPOINT", "ftp://hunter2.example"),
+        ("FANXING_KMS_ENDPOINT", "https://user:hunter2@kms.example"),
+        ("FANXING_KMS_ENDPOINT", "https://kms.example/?token=hunter2"),
+        ("FANXING_KMS_ALIAS_PREFIX", "aws/hunter2"),
+        ("FANXING_KMS_ALIAS_PREFIX", "hunter2 "),
+        ("FANXING_KMS_ALIAS_PREFIX", "hunter2" * 14 + "abc"),
         ("FANXING_TRUST_DOMAIN", ""),
         ("FANXING_TRUST_DOMAIN", "hunter2" * 15),
     ],
