@@ -11,6 +11,7 @@ sdk = tomllib.load(open("offline_sdk/pyproject.toml", "rb"))
 wanted = server["project"]["dependencies"] + sdk["project"]["dependencies"] + ["hatchling"]
 for name in sys.argv[1:]:
     wanted += server["project"]["optional-dependencies"].get(name, []) + server["dependency-groups"].get(name, [])
+    wanted += sdk["project"]["optional-dependencies"].get(name, [])
 print("\n".join(sorted(set(wanted))))
 PY
   ) > "requirements/.in"
@@ -19,4 +20,4 @@ PY
   rm requirements/.in
 }
 compile requirements/server.txt
-compile requirements/dev.txt cluster dev
+compile requirements/dev.txt cluster pkcs11 kms scanner dev

@@ -320,7 +320,7 @@ async def test_an_agent_that_ends_signs_nothing_more(factory: SmallFactory, path
 async def test_an_agent_that_is_told_to_end_while_it_forks_ends(factory: SmallFactory, path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_serve_until_a_fork, args=(path, room(factory)))
     process.start()
-    while not listens(path):  # this very connection makes it fork
+    while not listens(path) and process.exitcode is None:  # this very connection makes it fork
         await asyncio.sleep(0.02)
     process.join(START_S_MAX)
     assert process.exitcode == 0
@@ -334,6 +334,7 @@ async def test_a_killed_agent_is_followed_by_another_while_a_worker_is_connected
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(path, room(factory)))
     process.start()
     while not listens(path):  # the file is there a moment before anybody listens
+        assert process.is_alive()
         await asyncio.sleep(0.02)
     sign = LeasedSigner(path, SECRET).signer(factory.order.recipe)
     process.kill()

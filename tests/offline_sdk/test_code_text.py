@@ -340,3 +340,16 @@ def test_error_and_repr_hold_neither_text_nor_signature() -> None:
         parse(TEXT + "x")
     assert TEXT[23:183] not in repr(caught.value)
     assert caught.value.label is None
+
+
+def test_text_with_fewer_signature_digits_is_malformed_however_long_its_host(vectors: dict[str, Any]) -> None:
+    text: str = vectors["valid"][0]["text"]
+    at = text.index("/1") + 7
+    for length in range(1, 64):
+        for kept in range(156):
+            shorter = f"https://{'a' * length}{text[at - 7 : at + kept]}{text[at + 155 :]}"
+            if kept == 155:
+                assert parse(shorter)
+            else:
+                with pytest.raises(Malformed):
+                    parse(shorter)

@@ -17,9 +17,21 @@ def test_error_codes_are_these_and_no_others() -> None:
         "BadSignature",
         "KeyOutOfScope",
         "Revoked",
+        "BundleStale",
         "BundleExpired",
+        "ClockSuspect",
+        "AlgorithmMissing",
+        "TrustError",
         "TrustMalformed",
+        "TrustTruncated",
+        "TrustMissing",
+        "ForeignRoot",
+        "ThresholdMissed",
+        "RootExpired",
         "BundleUntrusted",
+        "BundleRollback",
+        "BundleFrozen",
+        "BundleMismatch",
     ]
 
 

@@ -1,17 +1,26 @@
 import dataclasses
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nacl.signing import SigningKey
 
 from offline_sdk import (
+    Action,
+    Algorithm,
     BadSignature,
     Bundle,
     BundleExpired,
     BundleKey,
+    BundleStale,
     BundleState,
+    ClockSuspect,
     CodeText,
     KeyOutOfScope,
     Malformed,
@@ -24,6 +33,7 @@ from offline_sdk import (
     VerifyError,
     encode_message,
 )
+from offline_sdk.p256 import P256_ORDER
 
 BASE = "https://id.example.cn"
 GTIN = "06901234567892"
@@ -76,7 +86,7 @@ def test_every_valid_vector_is_genuine(vectors: dict[str, Any], verifier: Verifi
         verdict = verifier.check(case["text"])
         assert verdict == Verdict(
             "genuine", None, verdict.message, case["gtin"], case["serial"], case["profile"], case["kid"],
-            "Fanxing Demo Dairy", 42, BundleState.FRESH,
+            "Fanxing Demo Dairy", 42, BundleState.FRESH, False,
         )  # fmt: skip
         assert verdict.is_genuine
 
@@ -118,6 +128,7 @@ def test_malformed_verdict_has_nothing_but_the_bundle(verifier: Verifier) -> Non
     assert verdict.as_json() == {
         "verdict": "refused", "error": "Malformed", "gtin": None, "serial": None, "profile": None, "kid": None,
         "issuer": None, "bundle_seq": 42, "bundle_state": "fresh",
+        "clock_suspect": False,
     }  # fmt: skip
 
 
@@ -233,7 +244,7 @@ def test_bundle_ages_from_fresh_to_stale_to_expired(age: float, state: BundleSta
 
 
 def test_policy_may_accept_an_expired_bundle_and_the_verdict_says_so(bundle: Bundle, sign: Sign) -> None:
-    verdict = Verifier(bundle, Policy(accept_expired=True), now=at(EXPIRES)).check(sign())
+    verdict = Verifier(bundle, Policy(on_expired=Action.ACCEPT), now=at(EXPIRES)).check(sign())
     assert (verdict.is_genuine, verdict.bundle_state) == (True, BundleState.EXPIRED)
     assert "expired" in verdict.message
 
@@ -263,7 +274,134 @@ def test_first_failing_check_decides(bundle: Bundle, sign: Sign) -> None:
     assert refusal(broken, text, late) == KeyOutOfScope.code
     assert refusal(revoked, text, late) == Revoked.code
     assert refusal(bundle, text, late) == BundleExpired.code
-    assert refusal(bundle, text, late, Policy(accept_expired=True)) is None
+    assert refusal(bundle, text, late, Policy(on_expired=Action.ACCEPT)) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "now", "verdict", "error"),
+    [
+        (Policy(), 4 * DAY, "genuine", None),
+        (Policy(on_stale=Action.ASK), 4 * DAY, "ask", "BundleStale"),
+        (Policy(on_stale=Action.REFUSE), 4 * DAY, "refused", "BundleStale"),
+        (Policy(on_stale=Action.REFUSE), DAY, "genuine", None),
+        (Policy(), 30 * DAY, "refused", "BundleExpired"),
+        (Policy(on_expired=Action.ASK), 30 * DAY, "ask", "BundleExpired"),
+        (Policy(on_expired=Action.ACCEPT, on_stale=Action.REFUSE), 30 * DAY, "genuine", None),
+        (Policy(), -DAY, "ask", "ClockSuspect"),
+        (Policy(on_clock_suspect=Action.REFUSE), -DAY, "refused", "ClockSuspect"),
+        (Policy(on_clock_suspect=Action.ACCEPT), -DAY, "genuine", None),
+    ],
+)
+def test_policy_decides_on_each_condition(
+    policy: Policy, now: int, verdict: str, error: str | None, bundle: Bundle, sign: Sign
+) -> None:
+    verifier = Verifier(bundle, policy, at(ISSUED + now))
+    judged = verifier.check(sign())
+    assert (judged.verdict, judged.error, judged.is_genuine) == (verdict, error, verdict == "genuine")
+    assert judged.issuer == "Fanxing Demo Dairy"
+    # Never silently green: the flags tell the condition whatever the policy makes of it.
+    assert (judged.bundle_state == BundleState.FRESH, judged.clock_suspect) == (now <= DAY, now < 0)
+    if error is None:
+        genuine = verifier.verify(sign())
+        assert (genuine.bundle_state, genuine.clock_suspect) == (judged.bundle_state, judged.clock_suspect)
+    else:
+        with pytest.raises((BundleStale, BundleExpired, ClockSuspect)) as caught:
+            verifier.verify(sign())
+        assert (caught.value.code, caught.value.issuer) == (error, "Fanxing Demo Dairy")
+
+
+@pytest.mark.parametrize(
+    ("expired", "suspect", "verdict", "error"),
+    [
+        (Action.ACCEPT, Action.ACCEPT, "genuine", None),
+        (Action.ACCEPT, Action.ASK, "ask", "ClockSuspect"),
+        (Action.ASK, Action.ASK, "ask", "BundleExpired"),
+        (Action.ASK, Action.REFUSE, "refused", "ClockSuspect"),
+        (Action.REFUSE, Action.ASK, "refused", "BundleExpired"),
+    ],
+)
+def test_of_several_conditions_the_severest_action_counts(
+    expired: Action, suspect: Action, verdict: str, error: str | None, bundle: Bundle, sign: Sign
+) -> None:
+    policy = Policy(on_expired=expired, on_clock_suspect=suspect)
+    judged = Verifier(bundle, policy, at(ISSUED), seen=EXPIRES).check(sign())
+    assert (judged.verdict, judged.error) == (verdict, error)
+    assert (judged.bundle_state, judged.clock_suspect) == (BundleState.EXPIRED, True)
+    assert "expired" in judged.message
+    assert "clock" in judged.message
+
+
+@pytest.mark.parametrize(("behind", "suspect"), [(0, False), (299.9, False), (300, False), (300.1, True)])
+def test_clock_is_suspect_when_it_is_more_than_the_tolerance_behind(
+    behind: float, suspect: bool, bundle: Bundle, sign: Sign
+) -> None:
+    moments = iter([at(ISSUED + DAY), at(ISSUED + DAY - behind)])
+    verifier = Verifier(bundle, now=lambda: next(moments))
+    assert not verifier.check(sign()).clock_suspect
+    assert verifier.check(sign()).clock_suspect == suspect
+    assert verifier.seen == ISSUED + DAY
+
+
+@pytest.mark.parametrize(("before", "suspect"), [(300, False), (301, True)])
+def test_bundles_issue_is_a_floor_too(before: int, suspect: bool, bundle: Bundle, sign: Sign) -> None:
+    verifier = Verifier(bundle, now=at(ISSUED - before))
+    assert verifier.check(sign()).clock_suspect == suspect
+    assert verifier.seen == ISSUED - before
+
+
+def test_clock_set_back_does_not_make_an_expired_bundle_fresh(bundle: Bundle, sign: Sign) -> None:
+    verdict = Verifier(bundle, now=at(ISSUED), seen=EXPIRES).check(sign())
+    assert (verdict.error, verdict.bundle_state) == ("BundleExpired", BundleState.EXPIRED)
+
+
+def test_bundle_expires_with_its_root(bundle: Bundle) -> None:
+    verifiers = [Verifier(bundle, now=at(ISSUED + 50), root_expires=ISSUED + end) for end in (50, 51, 90 * DAY)]
+    assert [one.bundle_state() for one in verifiers] == [BundleState.EXPIRED, BundleState.FRESH, BundleState.FRESH]
+
+
+def test_policy_takes_actions_alone() -> None:
+    with pytest.raises(ValueError, match="Action"):
+        Policy(on_stale="accept")  # type: ignore[arg-type]
+
+
+def test_p256_key_signs_codes_by_the_algorithm_that_the_bundle_gives_it(bundle: Bundle) -> None:
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    public = private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    key = BundleKey(8, public, "Stranger", ("690",), algorithm=Algorithm.ESP256)
+    verifier = Verifier(dataclasses.replace(bundle, keys=(key,)), now=at(ISSUED))
+    message = encode_message(1, 8, GTIN, "00001000000001")
+    r, s = decode_dss_signature(private.sign(message, ec.ECDSA(SHA256())))
+    low = min(s, P256_ORDER - s)
+    right, high = (
+        CodeText(1, 8, GTIN, "00001000000001", r.to_bytes(32, "big") + form.to_bytes(32, "big")).text(BASE)
+        for form in (low, P256_ORDER - low)
+    )
+    assert [verifier.check(text).error for text in (right, right, high)] == [None, None, "BadSignature"]
+
+
+def test_p256_key_without_its_package_refuses_and_does_not_crash(bundle: Bundle, sign: Sign) -> None:
+    public = bytes.fromhex("036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296")
+    key = BundleKey(1, public, "Stranger", ("690",), algorithm=Algorithm.ESP256)
+    verifier = Verifier(dataclasses.replace(bundle, keys=(key,)), now=at(ISSUED))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "offline_sdk.p256", None)
+        verdict = verifier.check(sign())
+    assert (verdict.verdict, verdict.error, verdict.gtin) == ("refused", "AlgorithmMissing", GTIN)
+    assert verifier.check(sign()).error == "BadSignature"
+
+
+def test_each_bit_of_signature_and_message_counts(bundle: Bundle, signing_key: SigningKey) -> None:
+    # libsodium is called without the wrapper's checks: what it is given must still be all of both.
+    message = encode_message(1, 1, GTIN, "00001000000005")
+    signature = signing_key.sign(message).signature
+    verifier = Verifier(bundle, now=at(ISSUED))
+    assert verifier.check(CodeText(1, 1, GTIN, "00001000000005", signature).text(BASE)).is_genuine
+    for bit in range(512):
+        altered = bytes(byte ^ (1 << bit % 8) * (at_ == bit // 8) for at_, byte in enumerate(signature))
+        assert verifier.check(CodeText(1, 1, GTIN, "00001000000005", altered).text(BASE)).error == "BadSignature"
+    for digit in range(14):
+        other = "00001000000005"[:digit] + "7" + "00001000000005"[digit + 1 :]
+        assert verifier.check(CodeText(1, 1, GTIN, other, signature).text(BASE)).error == "BadSignature"
 
 
 def test_signature_under_another_key_number_is_bad_even_with_the_same_key(bundle: Bundle, sign: Sign) -> None:

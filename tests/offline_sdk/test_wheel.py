@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from offline_sdk import Bundle, format_root
+from offline_sdk import Bundle, Signer, format_pin
+from tests.offline_sdk.trust_domain import root, root_document
 
 ROOT_FOLDER = Path(__file__).parents[2]
 
@@ -26,7 +28,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.mark.slow
 def test_wheel_verifies_in_an_empty_environment_with_its_own_dependencies_only(
-    tmp_path: Path, vectors: dict[str, Any], bundle: Bundle, root_public: bytes, publish: Callable[[bytes], bytes]
+    tmp_path: Path, vectors: dict[str, Any], bundle: Bundle, publisher: Signer, publish: Callable[[bytes], bytes]
 ) -> None:
     package = ROOT_FOLDER / "offline_sdk"
     run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, package, cwd=tmp_path)
@@ -42,11 +44,12 @@ def test_wheel_verifies_in_an_empty_environment_with_its_own_dependencies_only(
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    (tmp_path / "root.txt").write_bytes(format_root(root_public))
+    anchor = dataclasses.replace(root(), publishers=(publisher,), issued=0, expires=4_000_000_000)
+    (tmp_path / "root.txt").write_bytes(format_pin(anchor.fingerprint))
     lasting = Bundle(bundle.domain, 1, bundle.issued, 4_000_000_000, bundle.keys)
-    (tmp_path / "bundle.cbor").write_bytes(publish(lasting.payload()))
+    (tmp_path / "trust.cbor").write_bytes(root_document(anchor) + publish(lasting.payload()))
     texts = [case["text"] for case in vectors["valid"]]
-    files: list[str | Path] = ["--bundle", tmp_path / "bundle.cbor", "--root", tmp_path / "root.txt"]
+    files: list[str | Path] = ["--trust", tmp_path / "trust.cbor", "--root", tmp_path / "root.txt"]
     assert run(binaries / "fanxing-verify", *files, *texts, cwd=empty).count("GENUINE") == len(texts)
     typed = "import offline_sdk, pathlib; print((pathlib.Path(offline_sdk.__file__).parent / 'py.typed').exists())"
     assert run(binaries / "python", "-c", typed, cwd=empty) == "True\n"

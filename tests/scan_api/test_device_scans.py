@@ -48,7 +48,7 @@ NOW = datetime(2026, 5, 4, 3, 2, 1, 234_000, tzinfo=UTC)
 ACCEPTED, DUPLICATE = ("accepted", None), ("duplicate", None)
 NEVER_ISSUED, OUT_OF_SCOPE = ("refused", "NeverIssued"), ("refused", "OutOfScope")
 NUMBER_REUSED, RECORD_INVALID = ("refused", "NumberReused"), ("refused", "RecordInvalid")
-STATEMENTS_MAX = 9
+STATEMENTS_MAX = 8
 """Of one batch, BEGIN and COMMIT apart, however many records and orders it tells of."""
 
 
