@@ -206,27 +206,6 @@ def signed_payload(document: bytes, type_: DocumentType, publishers: Sequence[Si
     return envelope.payload
 
 
-def read_root(content: bytes) -> bytes:
-    """Read the content of a root file, 64 lower-case hex digits and LF, or raise BundleUntrusted."""
-    found = _ROOT_FILE.fullmatch(content) if isinstance(content, bytes) else None
-    if found is None:
-        raise BundleUntrusted("the root file is not one line of 64 lower-case hex digits; fetch it again")
-    public = bytes.fromhex(found[1].decode("ascii"))
-    _check_root(public)
-    return public
-
-
-def format_root(root_public: bytes) -> bytes:
-    """Return the content of the root file of this public key; raises BundleUntrusted for a bad key."""
-    _check_root(root_public)
-    return root_public.hex().encode("ascii") + b"\n"
-
-
-def _check_root(root_public: bytes) -> None:
-    if not public_key_is_safe(Algorithm.ED25519, root_public):
-        raise BundleUntrusted("the root is not a safe 32-byte Ed25519 public key; fetch it again from its publisher")
-
-
 def keys_to_cbor(keys: Sequence[BundleKey]) -> list[dict[int, Any]]:
     """What the encoder takes for these keys."""
     return [_key_to_cbor(key) for key in keys]

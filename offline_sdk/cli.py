@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
 from . import cose
 from .cose import TRUST_FILE_BYTES_MAX
@@ -27,6 +28,8 @@ LINE_BYTES_MAX: Final = 4096
 BLOCK_BYTES: Final = 64 * 1024
 ROOT_FILE_BYTES_MAX: Final = 4096
 
+_BLANK: Final = "\0"  # no issuer's name holds it
+_FRAMES_REMEMBERED: Final = 1024
 _PROFILE_NAMES: Final = {1: "outer", 2: "inner"}
 _WHAT_IT_MEANS: Final = (
     "Genuine: issued by the named issuer and not revoked as of the trust bundle's date. A signature stops forging, "
@@ -84,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
         else:
             _update(store, _read(wanted.update, TRUST_FILE_BYTES_MAX))
         return _work(wanted, store.verifier(), store)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _unusable(f"cannot read or write a file: {error}")
     except VerifyError as error:
@@ -142,7 +147,21 @@ def _work(wanted: argparse.Namespace, verifier: Verifier, store: TrustStore | No
 
 
 def _json_line(text: str, verdict: Verdict) -> str:
-    return json.dumps({"text": _showable(text), **verdict.as_json()}) + "\n"
+    if verdict.serial is None:  # the text is malformed, so it may hold anything
+        return json.dumps({"text": _showable(text), **verdict.as_json()}) + "\n"
+    # A text in canonical form needs no escapes, and of many lines all but text and serial are alike: to encode each
+    # anew costs a tenth of the time of its check.
+    head, middle, tail = _frame(verdict[:2] + verdict[3:4] + verdict[5:])
+    return f'{head}"{text}"{middle}"{verdict.serial}"{tail}'
+
+
+@lru_cache(maxsize=_FRAMES_REMEMBERED)
+def _frame(fields: tuple[Any, ...]) -> tuple[str, str, str]:
+    """What a line has before, between and after its text and its serial; the fields are the others of a verdict."""
+    verdict, error, gtin, *others = fields
+    line = json.dumps({"text": _BLANK, **Verdict(verdict, error, "", gtin, _BLANK, *others).as_json()}) + "\n"
+    head, middle, tail = line.split(json.dumps(_BLANK))
+    return head, middle, tail
 
 
 def _human_line(_text: str, verdict: Verdict) -> str:

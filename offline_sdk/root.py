@@ -1,8 +1,8 @@
 """Root: the signed document that names a domain's root keys and publishers, its pin, and the chain of its versions.
 
 What a device pins is a fingerprint; which versions follow is decided by signatures alone, M of the keys before and M
-of the keys after (TUF specification 1.0.34, 5.3). docs/trust-root.md describes it to the byte. Nothing here reads a file
-or a clock.
+of the keys after (TUF specification 1.0.34, 5.3). docs/trust-root.md describes it to the byte. Nothing here reads a
+file or a clock.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from .errors import BundleMismatch, ForeignRoot, ThresholdMissed, TrustMalformed
 
 ROOT_FORMAT: Final = 2
 ROOT_VERSION_MAX: Final = SEQ_MAX
-ROOT_KEYS_MAX: Final = 16
+ROOT_KEYS_MAX: Final = 11
+"""So that all of one version and all of the next can sign one document (cose.SIGNATURES_MAX)."""
 PUBLISHERS_MAX: Final = 16
 PIN_BYTES: Final = 32
 PIN_FILE_BYTES: Final = 2 * PIN_BYTES + 1
@@ -35,9 +36,9 @@ _FORMAT, _DOMAIN, _VERSION, _ISSUED, _EXPIRES, _KEYS, _THRESHOLD, _PUBLISHERS = 
 class Root:
     """The content of a root document; a field out of range raises TrustMalformed.
 
-    `version` counts up from 1; `issued` and `expires` are unix seconds, `expires` after `issued`; `keys` and
-    `publishers` are 1 to 16 signers each, ascending by kid; `threshold`, 1 to the number of keys, is how many of the
-    keys must sign this version and the next one.
+    `version` counts up from 1; `issued` and `expires` are unix seconds, `expires` after `issued`; `keys` are 1 to 11 and
+    `publishers` 1 to 16 signers, each ascending by kid; `threshold`, 1 to the number of keys, is how many of the keys
+    must sign this version and the next one.
     """
 
     domain: str

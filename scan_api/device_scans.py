@@ -23,6 +23,7 @@ from codes.orders import CodeOrder
 from codes.serials import SerialScheme
 from kit.db import Moment, Session, insert_into, is_postgresql
 from offline_sdk.code_text import ORDER_DIGITS, Profile
+from offline_sdk.errors import TrustMissing
 from offline_sdk.verifier import GENUINE
 from scan_api import scans
 from scan_api.devices import Device, DeviceUnknown, refuse_if_revoked
@@ -113,8 +114,8 @@ class Record(BaseModel):
         judged = named and None not in (self.bundle_seq, self.bundle_state)
         if self.verdict == GENUINE and not (judged and self.error is None):
             raise ValueError("what is genuine has an item, a bundle that says so, and no error")
-        if self.verdict == "ask" and not judged:
-            raise ValueError("what is asked about has an item, and a bundle that knows its key")
+        if self.verdict == "ask" and not (judged or (named and self.error == TrustMissing.code)):
+            raise ValueError("what is asked about has an item, and a bundle unless the device has none")
         if self.verdict == "refused" and self.error is None:
             raise ValueError("what is refused has an error")
         return self

@@ -186,13 +186,19 @@ def fingerprint_of(document: bytes) -> bytes:
     return read_draft(document).fingerprint
 
 
-async def establish(session: Session, service: SigningService, domain: str, now: datetime) -> Root:
+async def establish(
+    session: Session,
+    service: SigningService,
+    domain: str,
+    now: datetime,
+    algorithm: Algorithm = Algorithm.ED25519,
+) -> Root:
     """Make an installation's first root, one of one, and its publisher; a root with more holders may follow.
 
     Raises DocumentKeyExists, CustodyError, RootDraftInvalid, RootRefused.
     """
-    mine = await create_document_key(session, service, ROOT_NAME, Algorithm.ED25519, now)
-    publisher = await create_document_key(session, service, PUBLISHER_NAME, Algorithm.ED25519, now)
+    mine = await create_document_key(session, service, ROOT_NAME, algorithm, now)
+    publisher = await create_document_key(session, service, PUBLISHER_NAME, algorithm, now)
     document = draft(domain, FIRST_VERSION, [mine.signer], 1, [publisher.signer], now)
     return await install(session, sign(service, ROOT_NAME, document), None, now)
 

@@ -18,6 +18,7 @@ from kit.errors import FanxingError
 from kit.files import write_secret
 from kit.settings import Settings
 from kit.vault import new_key
+from offline_sdk.algorithms import Algorithm
 from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
@@ -49,7 +50,9 @@ def init(
 async def _init(make_passphrase: bool, with_root: bool) -> dict[str, Any]:
     async with terminal.workshop() as shop:
         made = await prepare(shop, make_passphrase=make_passphrase, with_root=with_root)
-        return {"home": str(shop.settings.home), "database": _database_name(shop.settings), "made": made}
+        rooted = shop.settings.root_pin_path.exists()
+        database = _database_name(shop.settings)
+        return {"home": str(shop.settings.home), "database": database, "rooted": rooted, "made": made}
 
 
 async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = True) -> list[str]:
@@ -67,7 +70,9 @@ async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = Tr
             if first:  # made by a run that was stopped here, or the database is older than this folder
                 fingerprint = bytes.fromhex(first[0].fingerprint)
             else:
-                made_now = await roots.establish(session, shop.signer, settings.trust_domain, system_clock())
+                # A KMS signs at most 4,096 bytes by Ed25519, and bundles are longer; by P-256 it signs their hash.
+                algorithm = Algorithm.ESP256 if settings.custody == "kms" else Algorithm.ED25519
+                made_now = await roots.establish(session, shop.signer, settings.trust_domain, system_clock(), algorithm)
                 fingerprint = made_now.fingerprint
         shop.write_pin(fingerprint)
         made.append(str(settings.root_pin_path))
@@ -89,7 +94,8 @@ def _show_init(result: dict[str, Any]) -> None:
     out.print(f"Data folder {result['home']}, database {result['database']}.")
     for path in result["made"]:
         out.print(f"Made {path}")
-    out.print("Next: `fanxing issuer create --name … --gtin-prefix …`")
+    next_step = "issuer create --name … --gtin-prefix …" if result["rooted"] else "root key NAME"
+    out.print(f"Next: `fanxing {next_step}`")
 
 
 def serve() -> None:

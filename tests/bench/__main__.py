@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import checking, drawing, issuing, millions, serving, sheets
+from tests.bench import checking, drawing, issuing, millions, serving, sheets, trusting
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "symbols": drawing.symbols,
     "sheets": sheets.sheets,
     "checks": checking.checks,
+    "trust": trusting.trust,
     "serving": serving.serving,
 }
 LONG: dict[str, Callable[[Path], list[Figure]]] = {"millions": millions.millions}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_WHOLE_FROM = 100
+
 Rate = Callable[[], float]
 """Does some work and returns how much of it was done a second."""
 
@@ -22,11 +24,15 @@ class Figure:
     ratio: float
 
     def line(self) -> str:
-        value, yardstick = f"{self.value:,.0f} {self.unit}", f"{self.yardstick} {self.yardstick_value:,.0f}"
+        value, yardstick = f"{_shown(self.value)} {self.unit}", f"{self.yardstick} {_shown(self.yardstick_value)}"
         return f"{self.name:<46} {value:>18} | {yardstick:<48} | {self.ratio:.3f}"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:,.3g}"
 
 
 def figure(name: str, rates: Sequence[float], unit: str, yardstick: str, yardstick_rates: Sequence[float]) -> Figure:

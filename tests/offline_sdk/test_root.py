@@ -1,11 +1,14 @@
 import dataclasses
 import hashlib
+import re
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
 from offline_sdk import Algorithm, Root, Signer, cose, follow, format_pin, read_pin
+from offline_sdk.cose import SIGNATURES_MAX
 from offline_sdk.errors import BundleMismatch, ForeignRoot, ThresholdMissed, TrustMalformed
 from offline_sdk.root import PUBLISHERS_MAX, ROOT_KEYS_MAX, ROOT_VERSION_MAX
 from tests.offline_sdk.trust_domain import ISSUED, root, root_document, signer, signers
@@ -26,6 +29,12 @@ def test_payload_is_pinned_to_the_byte() -> None:
         f"068182325820{signer('a').public.hex()}0701088182325820{signer('p').public.hex()}"
     )  # fmt: skip
     assert one.fingerprint == hashlib.sha256(one.payload()).digest()
+
+
+def test_worked_example_of_the_document_is_this_one() -> None:
+    document = root_document(root(keys="a", threshold=1, publishers="p"), "a")
+    text = (Path(__file__).parents[2] / "docs" / "trust-root.md").read_text("utf-8")
+    assert document.hex() in re.sub(r"\s", "", text)
 
 
 def test_payload_is_read_back() -> None:
@@ -64,11 +73,12 @@ def test_field_out_of_range_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_number_of_keys_and_publishers_at_and_above_its_limit() -> None:
-    many = signers([f"key {number}" for number in range(ROOT_KEYS_MAX + 1)])
-    assert ROOT_KEYS_MAX == PUBLISHERS_MAX == 16
-    full = dataclasses.replace(ROOT, keys=many[:16], threshold=16, publishers=many[:16])
+    many = signers([f"key {number}" for number in range(PUBLISHERS_MAX + 1)])
+    assert (ROOT_KEYS_MAX, PUBLISHERS_MAX) == (11, 16)
+    assert 2 * ROOT_KEYS_MAX <= SIGNATURES_MAX
+    full = dataclasses.replace(ROOT, keys=many[:11], threshold=11, publishers=many[:16])
     assert Root.from_payload(full.payload()) == full
-    for fields in ({"keys": many}, {"publishers": many}, {"keys": many[:16], "threshold": 17}):
+    for fields in ({"keys": many[:12]}, {"publishers": many}, {"keys": many[:11], "threshold": 12}):
         with pytest.raises(TrustMalformed):
             dataclasses.replace(ROOT, **fields)
 

@@ -14,10 +14,10 @@ from tests.offline_sdk.trust_domain import (
     ISSUED,
     delta_document,
     history,
-    key,
     published,
     root,
     root_document,
+    sealed,
     signer,
 )
 
@@ -117,10 +117,7 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "root with a stranger's signature": ("TrustMalformed", lambda: FIRST + root_document(SECOND, "a b x")),
     "signed root with a malformed payload": (
-        "TrustMalformed", lambda: FIRST + cose.seal(
-            cose.DocumentType.ROOT, b"\xa0",
-            {signer(n): key(n).sign(cose.to_be_signed(cose.DocumentType.ROOT, b"\xa0", signer(n))).signature for n in "ab"},
-        ),
+        "TrustMalformed", lambda: FIRST + sealed(cose.DocumentType.ROOT, b"\xa0", ["a", "b"]),
     ),
     "expired root": ("RootExpired", lambda: FIRST + root_document(root(2, expires=ISSUED + DAY)) + BUNDLES[3].document),
     "bundle before root": ("TrustMalformed", lambda: BUNDLES[3].document + FIRST),

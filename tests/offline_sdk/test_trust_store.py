@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_update_tells_what_changed(store: TrustStore) -> None:
 
 
 def test_chain_of_deltas_is_kept_as_a_whole_bundle(store: TrustStore, folder: Path) -> None:
-    store.update(b"".join(delta_document(*pair) for pair in zip(BUNDLES, BUNDLES[1:4], strict=False)), NOW)
+    store.update(b"".join(delta_document(*pair) for pair in pairwise(BUNDLES[:4])), NOW)
     assert (folder / "trust.cbor").read_bytes() == FIRST + BUNDLES[3].document
     assert TrustStore(folder, PIN).open().bundle == BUNDLES[3].bundle
 
@@ -250,7 +251,8 @@ def test_killed_process_never_loses_what_it_told(folder: Path) -> None:
             lines = pipe.read().splitlines()
         told = max([told, *map(int, lines)])
         held = TrustStore(folder, PIN).open().bundle.seq
-        assert told <= held <= told + 1
+        assert told <= held <= told + 1  # the last one may be kept and not told
+        told = held
     assert told > 1
 
 

@@ -13,10 +13,11 @@ from tests.offline_sdk.trust_domain import root, root_document
 ROOT_FOLDER = Path(__file__).parents[2]
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, given: str = "") -> str:
     outcome = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
+        input=given,
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home())},
         capture_output=True,
         text=True,
@@ -51,5 +52,13 @@ def test_wheel_verifies_in_an_empty_environment_with_its_own_dependencies_only(
     texts = [case["text"] for case in vectors["valid"]]
     files: list[str | Path] = ["--trust", tmp_path / "trust.cbor", "--root", tmp_path / "root.txt"]
     assert run(binaries / "fanxing-verify", *files, *texts, cwd=empty).count("GENUINE") == len(texts)
+    home = tmp_path / "scanner"
+    home.mkdir()
+    (home / "root.txt").write_bytes(format_pin(anchor.fingerprint))
+    scanner = [binaries / "fanxing-scanner", "--home", home]
+    assert "trust list 0 -> 1" in run(*scanner, "update", tmp_path / "trust.cbor", cwd=empty)
+    shown = run(*scanner, cwd=empty, given="".join(f"{text}\n" for text in texts))
+    assert shown.count(" GENUINE ") == len(texts)
+    assert len(list((tmp_path / "venv").rglob("offline_sdk/scanner/fanxing-scanner.service"))) == 1
     typed = "import offline_sdk, pathlib; print((pathlib.Path(offline_sdk.__file__).parent / 'py.typed').exists())"
     assert run(binaries / "python", "-c", typed, cwd=empty) == "True\n"

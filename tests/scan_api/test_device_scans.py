@@ -371,6 +371,7 @@ class TestForm:
             {"bundle_seq": NUMBER_MAX},
             {"verdict": "ask"},
             {"verdict": "ask", "error": "ClockSuspect"},
+            {"verdict": "ask", "error": "TrustMissing", "bundle_seq": None, "bundle_state": None},
             {"verdict": "refused", "error": "x" * 40},
         ],
         ids=str,
@@ -391,6 +392,11 @@ class TestForm:
     def test_item_that_is_not_named_cannot_be_believed(self, verdict: str) -> None:
         with pytest.raises(ValidationError):
             Record.model_validate(malformed(1, verdict=verdict, error=None))
+
+    @pytest.mark.parametrize("error", [None, "BundleExpired"])
+    def test_device_that_has_a_bundle_names_it_when_it_asks(self, error: str | None) -> None:
+        with pytest.raises(ValidationError):
+            Record.model_validate({**RIGHT, "verdict": "ask", "error": error, "bundle_seq": None, "bundle_state": None})
 
     @pytest.mark.parametrize("stand_kind", ["sqlite"])
     @pytest.mark.parametrize(

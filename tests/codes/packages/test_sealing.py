@@ -396,14 +396,16 @@ import resource, sys, time
 from pathlib import Path
 from codes import manifest
 from codes.packages import sealing
+from offline_sdk import Algorithm, Signer
 
 pause_s, public, out, identity, *folders = sys.argv[1:]
+known = {7: Signer(Algorithm.ED25519, bytes.fromhex(public))}
 for folder in map(Path, folders):
-    contents = manifest.read(folder, {7: bytes.fromhex(public)})
+    contents = manifest.read(folder, known)
     recipient = Path(identity).read_text().split("public key: ")[1].split()[0]
     sealing.seal(folder, contents, [recipient], Path(out), lambda _bytes: time.sleep(float(pause_s)))
     opened = Path(out).with_name(folder.name + "-opened")
-    sealing.open_package(Path(out), Path(identity), opened, {7: bytes.fromhex(public)}, lambda _bytes: None)
+    sealing.open_package(Path(out), Path(identity), opened, known, lambda _bytes: None)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
 """
 
@@ -412,7 +414,7 @@ def sealer(
     pause_s: float, public_keys: PublicKeys, out: Path, house: PrintHouse, *exports: Export
 ) -> "subprocess.Popen[str]":
     folders = [export.folder for export in exports]
-    public = public_keys[KID].hex()
+    public = public_keys[KID].public.hex()
     arguments = [sys.executable, "-c", _SEAL, str(pause_s), public, out, house.identity_file, *folders]
     return subprocess.Popen(arguments, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
 
