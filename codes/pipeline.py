@@ -1,7 +1,8 @@
 """The pipeline: serials, signatures and code texts of an order, made chunk by chunk in constant memory.
 
 Chunks are deterministic: the same order gives the same bytes on every run and on every machine (Ed25519 signatures are
-deterministic, RFC 8032, 5.1.6), so a chunk that was lost is simply made again.
+deterministic, RFC 8032, 5.1.6; P-256 ones from key files too, RFC 6979), so a chunk that was lost is simply made again.
+P-256 in a token or at a KMS is the exception: other bytes, as good as the first.
 """
 
 from collections.abc import Callable, Iterator, Sequence

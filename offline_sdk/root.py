@@ -36,9 +36,9 @@ _FORMAT, _DOMAIN, _VERSION, _ISSUED, _EXPIRES, _KEYS, _THRESHOLD, _PUBLISHERS = 
 class Root:
     """The content of a root document; a field out of range raises TrustMalformed.
 
-    `version` counts up from 1; `issued` and `expires` are unix seconds, `expires` after `issued`; `keys` are 1 to 11 and
-    `publishers` 1 to 16 signers, each ascending by kid; `threshold`, 1 to the number of keys, is how many of the keys
-    must sign this version and the next one.
+    `version` counts up from 1; `issued` and `expires` are unix seconds, `expires` after `issued`; `keys` are 1 to 11
+    signers and `publishers` 1 to 16, each ascending by kid; `threshold`, 1 to the number of keys, is how many of the
+    keys must sign this version and the next one.
     """
 
     domain: str
