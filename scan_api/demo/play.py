@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 from rich.console import Console
+from sqlmodel import col, select
 
 from kit import logging
 from kit.clock import Clock, iso, system_clock
@@ -16,6 +17,7 @@ from kit.errors import Conflict
 from kit.files import replacing
 from kit.settings import Settings
 from loyalty import ledger
+from scan_api import devices
 from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.setup import prepare as prepare_installation
@@ -23,6 +25,7 @@ from scan_api.commands.terminal import Workshop
 from scan_api.demo import brand, stage, users
 from scan_api.demo.story import Story
 from scan_api.demo.users import World
+from scan_api.device_scans import DeviceScan
 from scan_api.services import build
 from signer import keys, publication
 
@@ -110,18 +113,20 @@ def _acts(world: World, settings: Settings, clock: Clock) -> None:
     story.begin("A shop redeems, and verifies without a network")
     users.the_shop_redeems(world, token)
     _the_shop_verifies(world, settings, clock)
+    story.begin("A till's scanner is let in, scans, and syncs")
+    _the_till_scans(world, settings, clock)
     story.begin("A regulator asks")
     users.the_regulator_asks(world, world.inner[0][-14:])
 
 
 def _the_shop_verifies(world: World, settings: Settings, clock: Clock) -> None:
     story, home = world.story, settings.home
-    bundle, root = home / "trust.cbor", settings.root_pin_path
+    trust, root = home / "trust.cbor", settings.root_pin_path
     revoked = world.outer[9]
-    asyncio.run(_revoke(settings, clock, revoked[-14:], bundle))
+    asyncio.run(_revoke(settings, clock, revoked[-14:], trust))
     genuine = world.outer[10]
     forged = genuine[:60] + str((int(genuine[60]) + 1) % 10) + genuine[61:]
-    seen = stage.verify_offline(bundle, root, [genuine, forged, revoked, "https://example.com/"])
+    seen = stage.verify_offline(trust, root, [genuine, forged, revoked, "https://example.com/"])
     story.expect(
         "offline: genuine, forged, revoked and no code at all are told apart",
         [None, "BadSignature", "Revoked", "Malformed"],
@@ -131,6 +136,45 @@ def _the_shop_verifies(world: World, settings: Settings, clock: Clock) -> None:
     while (answer := world.scan(revoked))[0] != 410 and time.monotonic() < deadline:
         time.sleep(0.2)
     story.expect("online, the revoked item is refused too", [410, "Revoked"], [answer[0], answer[1]["error"]])
+
+
+def _the_till_scans(world: World, settings: Settings, clock: Clock) -> None:
+    story, home = world.story, settings.home / "scanner"
+    code, pin = asyncio.run(_invite(settings, clock))
+    enrol = ("enrol", "--server", settings.base_url, "--code", code, "--pin", pin, "--name", "Till 3")
+    stage.scanner(home, *enrol)
+    seen = stage.scanner(home, "run", texts=[world.outer[11], world.outer[9], world.outer[11], "4006381333931"])
+    story.expect(
+        "the scanner tells genuine, revoked, seen before and no code at all, and numbers its scans",
+        [
+            (1, "genuine", None, False),
+            (2, "refused", "Revoked", False),
+            (3, "genuine", None, True),
+            (4, "refused", "Malformed", False),
+        ],
+        [(line["number"], line["verdict"], line["error"], line["seen"] is not None) for line in seen],
+    )
+    (synced,) = stage.scanner(home, "sync")
+    story.expect("nothing waits on it after it has met the server", 0, synced["waiting"])
+    kept = asyncio.run(_device_scans(settings))
+    story.expect("the server has each of its scans once", [1, 2, 3, 4], kept)
+
+
+async def _invite(settings: Settings, clock: Clock) -> tuple[str, str]:
+    """A code that lets a scanner in, and the root's pin."""
+    shop = Workshop(settings, Database(settings.database))
+    async with shop.database.writing() as session:
+        _, code = await devices.invite(session, shop.vault, None, "Till 3", timedelta(hours=1), clock())
+    await shop.database.close()
+    return code, shop.pin.hex()
+
+
+async def _device_scans(settings: Settings) -> list[int]:
+    database = Database(settings.database)
+    async with database.reading() as session:
+        numbers = (await session.exec(select(DeviceScan.number).order_by(col(DeviceScan.number)))).all()
+    await database.close()
+    return list(numbers)
 
 
 async def _brand(settings: Settings, clock: Clock, console: Console) -> brand.Brand:
@@ -144,15 +188,15 @@ async def _brand(settings: Settings, clock: Clock, console: Console) -> brand.Br
     return made
 
 
-async def _revoke(settings: Settings, clock: Clock, serial: str, bundle: Path) -> None:
-    """Revoke an item, and write the bundle that says so: dated today, since the scanner's clock is the real one."""
+async def _revoke(settings: Settings, clock: Clock, serial: str, trust: Path) -> None:
+    """Revoke an item, and write the trust file that says so: dated today, since the scanner's clock is the real one."""
     database = Database(settings.database)
     shop = Workshop(settings, database)
     async with database.writing() as session:
         await keys.revoke_item(session, brand.GTIN, serial, "demonstration", clock())
         await shop.publish(session, system_clock(), _BUNDLE_LIFETIME)
         content = await publication.trust_file(session)
-    with replacing(bundle) as file:
+    with replacing(trust) as file:
         file.write(content)
     await database.close()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,10 @@ def read_sheet(sheet: Path) -> list[str]:
     return [symbol.text for page in scans.pages([sheet]) for symbol in symbols.find(page.grey) if symbol.text]
 
 
-def verify_offline(bundle: Path, root: Path, texts: list[str]) -> list[dict[str, Any]]:
+def verify_offline(trust: Path, root: Path, texts: list[str]) -> list[dict[str, Any]]:
     """What `fanxing-verify --json` says of the texts, in a process that cannot use the network."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _WITHOUT_NETWORK, "--bundle", str(bundle), "--root", str(root), "--json"],
+        [sys.executable, "-c", _WITHOUT_NETWORK, "--trust", str(trust), "--root", str(root), "--json"],
         input="\n".join(texts) + "\n",
         capture_output=True,
         text=True,
@@ -109,6 +109,25 @@ def verify_offline(bundle: Path, root: Path, texts: list[str]) -> list[dict[str,
     if done.returncode not in (0, 1):
         raise StageFailed(f"fanxing-verify failed: {done.stderr.strip()}")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def scanner(home: Path, *arguments: str, texts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What `fanxing-scanner --json` answers, given these texts by its hand scanner."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "offline_sdk.scanner", "--home", str(home), "--json", *arguments],
+        input="".join(f"{text}\r\n" for text in texts),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StageFailed(f"fanxing-scanner failed: {done.stderr.strip()}")
+    decoder, answers, rest = json.JSONDecoder(), [], done.stdout.strip()
+    while rest:
+        answer, end = decoder.raw_decode(rest)
+        answers.append(answer)
+        rest = rest[end:].lstrip()
+    return answers
 
 
 def photograph(url: str, picture: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = str(Path(sys.executable).parent / "fanxing")
-LEFT_BEHIND = ("outer.csv", "inner.csv", "sheet.pdf", "page.png", "trust.cbor", "root.pin", "story.json")
+LEFT_BEHIND = ("outer.csv", "inner.csv", "sheets/outer-00001.pdf", "page.png", "trust.cbor", "root.pin", "story.json")
 
 
 def fanxing(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
