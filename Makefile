@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo serve test test-slow check format bench load lock setup clean
+.PHONY: help demo serve test test-slow fuzz check format bench load lock setup clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: setup ## The test suite (real PostgreSQL from a wheel, real HTTP, real Chr
 
 test-slow: setup ## The long tests: a million mutations, kill -9 of claims and of the factory, sheets in two decoders, empty environments
 	$(BIN)/python -m pytest -q -m slow
+
+fuzz: setup ## Ten million inputs for each reader of strangers' bytes: hours; findings go to var/fuzz
+	$(BIN)/python -m tests.fuzz --runs 10000000
 
 check: setup ## Lint, types and import rules
 	$(BIN)/ruff check .

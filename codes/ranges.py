@@ -193,20 +193,6 @@ async def standing(session: Session, order: CodeOrder) -> list[Stretch]:
     return stretches
 
 
-async def voided(session: Session, order: CodeOrder) -> list[IndexRange]:
-    """What is voided of the order, ascending."""
-    rows = (
-        select(OrderRange.first_index, OrderRange.last_index)
-        .where(
-            OrderRange.order_id == order.order_id,
-            OrderRange.layer == Layer.STATE.value,
-            OrderRange.value == ItemState.VOIDED.value,
-        )
-        .order_by(col(OrderRange.first_index))
-    )
-    return [IndexRange(first, last) for first, last in await session.exec(rows)]
-
-
 # Scans and claims of orders with ranges ask it. Ranges are disjoint: the last one that starts in time is the only one
 # that can hold the index.
 _VALUE_AT = (

@@ -71,11 +71,13 @@ def public_key_is_safe(algorithm: Algorithm, public: bytes) -> bool:
 
 
 def signature_is_right(algorithm: Algorithm, public: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether this 64-byte signature of the message was made by this key, which is safe.
+    """Tell whether this is a 64-byte signature of the message by this key, which is safe.
 
     Ed25519 refuses S >= L (RFC 8032, 5.1.7), P-256 refuses s > n/2: one message has no second form of a signature.
     Raises AlgorithmMissing as `opener` does.
     """
+    if len(signature) != SIGNATURE_BYTES:
+        return False
     try:
         opener(algorithm, public)(signature, message)
     except BadSignatureError:

@@ -35,7 +35,6 @@ TIME_MAX: Final = 253_402_300_799
 FINGERPRINT_BYTES: Final = 32
 
 _GTIN_PREFIX: Final = re.compile(f"[0-9]{{1,{GTIN_PREFIX_DIGITS_MAX}}}")
-_ROOT_FILE: Final = re.compile(rb"([0-9a-f]{64})\n")
 
 # Map keys of the payload, of a key and of the revocations. All are below 24, so each is one byte and numeric order is
 # the bytewise order that deterministic encoding asks for.

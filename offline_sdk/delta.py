@@ -123,7 +123,11 @@ class Delta:
 
         Raises BundleUntrusted too when the later bundle is signed by none of them.
         """
-        payload = signed_payload(document, DocumentType.DELTA, publishers)
+        return cls.from_payload(signed_payload(document, DocumentType.DELTA, publishers), publishers)
+
+    @classmethod
+    def from_payload(cls, payload: bytes, publishers: Sequence[Signer]) -> Self:
+        """Read a payload that is already known to be signed. Raises TrustMalformed, and BundleUntrusted as `load`."""
         fields = strict.cbor_map(strict.cbor(payload), "the payload", range(_VERSION, _PREV + 1), optional=(_PREV,))
         strict.check_version(fields[_VERSION], FORMAT_VERSION)
         strict.check_bytes(fields[_PUBLISHER], "the publisher's number", SIGNER_KID_BYTES)

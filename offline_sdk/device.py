@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -184,7 +185,7 @@ def _load_key(path: Path) -> Ed25519PrivateKey | None:
         raise DeviceUnusable(f"other users may read {path}; run `chmod 600 {path}`, and enrol anew if they did")
     try:
         key = serialization.load_pem_private_key(content, None)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is sealed with a passphrase
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise DeviceUnusable(f"{path} holds no Ed25519 key; put its copy back, or move it away and enrol anew")

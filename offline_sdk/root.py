@@ -9,12 +9,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import cbor2
 
 from . import strict
-from .algorithms import Algorithm
 from .bundle import DOMAIN_CHARS_MAX, SEQ_MAX, TIME_MAX
 from .cose import DocumentType, Envelope, Signer, right_signers
 from .errors import BundleMismatch, ForeignRoot, ThresholdMissed, TrustMalformed
@@ -63,15 +62,8 @@ class Root:
     @classmethod
     def from_payload(cls, payload: bytes) -> Self:
         """Read a payload that is already known to be signed; raises TrustMalformed when it has not its one form."""
-        try:
-            content = cbor2.loads(payload)
-        # The decoder raises whatever its tag handlers raise, and callers only expect this package's errors.
-        except Exception as error:
-            raise TrustMalformed(f"the root document is not CBOR: {type(error).__name__}") from None
-        if type(content) is not dict or set(content) != set(range(_FORMAT, _PUBLISHERS + 1)):
-            raise TrustMalformed("the root document does not have exactly its eight fields; update this software")
-        if content[_FORMAT] != ROOT_FORMAT:
-            raise TrustMalformed(f"the root document's format is not {ROOT_FORMAT}; update this software")
+        content = strict.cbor_map(strict.cbor(payload), "the root document", range(_FORMAT, _PUBLISHERS + 1))
+        strict.check_version(content[_FORMAT], ROOT_FORMAT)
         root = cls(
             domain=content[_DOMAIN],
             version=content[_VERSION],
@@ -217,13 +209,6 @@ def _check_threshold(right: int, threshold: int, whose: str) -> None:
         raise ThresholdMissed(f"a root document bears {right} right signatures of {threshold} needed by {whose}")
 
 
-def _signers(content: Any, name: str) -> tuple[Signer, ...]:
-    if type(content) is not list:
-        raise TrustMalformed(f"{name} is not an array")
-    return tuple(_signer(pair, name) for pair in content)
-
-
-def _signer(pair: Any, name: str) -> Signer:
-    if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not int or pair[0] not in list(Algorithm):
-        raise TrustMalformed(f"a member of {name} is not an algorithm known here and a key; update this software")
-    return Signer(Algorithm(pair[0]), pair[1])
+def _signers(content: object, name: str) -> tuple[Signer, ...]:
+    pairs = [strict.cbor_array(pair, f"a member of {name}", 2) for pair in strict.cbor_array(content, name)]
+    return tuple(Signer(strict.algorithm(algorithm), public) for algorithm, public in pairs)

@@ -1,14 +1,22 @@
 """Strict field checks of trust documents: each returns quietly or raises TrustMalformed naming the field."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import cbor2
 
 from .algorithms import Algorithm
 from .errors import TrustMalformed
 from .gtin import is_valid as gtin_is_valid
+
+# Controls, spaces but " ", marks that turn or hide what is shown, surrogates, private use. Not str.isprintable: what it
+# says of a character depends on the Unicode version of this Python, and devices must not disagree about a document.
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ud800-\uf8ff\ufeff"
+    "\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e00ff\U000f0000-\U0010ffff]"
+)
 
 
 def check_int(value: object, name: str, low: int, high: int) -> None:
@@ -19,7 +27,7 @@ def check_int(value: object, name: str, low: int, high: int) -> None:
 
 def check_name(value: object, name: str, chars_max: int) -> None:
     """Require a text of 1 to `chars_max` printable characters: names are shown on terminals and pages."""
-    if not isinstance(value, str) or not 1 <= len(value) <= chars_max or not value.isprintable():
+    if not isinstance(value, str) or not 1 <= len(value) <= chars_max or _UNPRINTABLE.search(value):
         raise TrustMalformed(f"{name} is not a text of 1 to {chars_max} printable characters")
 
 

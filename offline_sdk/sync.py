@@ -24,6 +24,7 @@ from urllib.parse import urlencode, urlsplit
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver
 from http_message_signatures.algorithms import ED25519
 
+from . import cose
 from .device import Device, Enrolment, EnrolmentText, checked_server
 from .errors import DeviceRevoked, SyncFailed
 from .journal import Answer, Clock, Journal, Moment, Record, Status, read_clock
@@ -32,11 +33,16 @@ BATCH_RECORDS_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 200 << 10
 """Of a batch as sent: 500 records of the largest fields stay below it."""
 ANSWER_BYTES_MAX: Final = 256 << 10
-TRUST_BYTES_MAX: Final = 16 << 20
+TRUST_BYTES_MAX: Final = cose.DOCUMENT_BYTES_MAX + (1 << 20)
+"""The largest bundle, and many root documents before it."""
 STEP_TIMEOUT_S: Final = 15.0
 """For connecting, and for each piece that is sent or received."""
 EXCHANGE_TIMEOUT_S: Final = 120.0
 """For a whole request and its answer, however busily they trickle."""
+PIECE_BYTES: Final = 64 << 10
+"""Of an answer that comes in chunks, read at a time."""
+TIME_MAX_MS: Final = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z in unix milliseconds."""
 RETRY_AFTER_S_MAX: Final = 3600.0
 TAG: Final = "fanxing-device"
 LABEL: Final = "sig1"
@@ -136,6 +142,8 @@ class Link:
 
     def _signed(self, device: Device, keyid: str, path: str, content: bytes) -> "_Message":
         """A POST with its RFC 9421 signature, made at the server's time as far as it is known."""
+        # The offset may be a stranger's word: with the device's clock it must still be a time, or no request went out.
+        now_ms = self._clock().wall_ms + (self.clock_offset_ms or 0)
         message = _Message(
             "POST", self.server + path, {"Content-Type": _JSON, "Content-Encoding": "gzip", "Accept": _JSON}
         )
@@ -146,7 +154,7 @@ class Link:
         signer.sign(
             message,
             key_id=keyid,
-            created=datetime.fromtimestamp((self._clock().wall_ms + (self.clock_offset_ms or 0)) / 1000, UTC),
+            created=datetime.fromtimestamp(min(max(now_ms, 0), TIME_MAX_MS) // 1000, UTC),
             nonce=base64.b64encode(secrets.token_bytes(NONCE_BYTES)).decode("ascii"),
             label=LABEL,
             tag=TAG,
@@ -160,11 +168,12 @@ class Link:
             with self._connection() as connection:
                 connection.request(message.method, message.url[len(self.server) :], content, message.headers)
                 reply = _whole(connection.getresponse(), bytes_max)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
+        # What http.client makes of a stranger's bytes, and the resolver of a name, may be a plain ValueError.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise SyncFailed(f"{self.server} was not reached ({reason}); nothing is lost, try again later") from error
         server_ms = reply.headers.get("fanxing-time", "")
-        if _TIME_MS.fullmatch(server_ms):
+        if _TIME_MS.fullmatch(server_ms) and int(server_ms) <= TIME_MAX_MS:
             self.clock_offset_ms = int(server_ms) - self._clock().wall_ms
         return reply
 
@@ -214,14 +223,24 @@ def _ended_after(raw: socket.socket, seconds: float) -> Iterator[None]:
 
 
 def _whole(response: http.client.HTTPResponse, bytes_max: int) -> Reply:
-    """Read an answer to its end. Raises HTTPException when it is cut, too long, or does not tell its length."""
-    declared = response.length
-    if declared is None and not response.chunked:
-        raise http.client.HTTPException("no length")
-    body = response.read(bytes_max + 1)
-    if len(body) > bytes_max or (declared is not None and len(body) != declared):
-        raise http.client.IncompleteRead(b"")
+    """Read an answer to its end. Raises HTTPException when it is cut, too long, or does not tell where it ends."""
+    if response.chunked:
+        body = _chunks(response, bytes_max)
+    elif response.length is None or response.length > bytes_max:
+        raise http.client.HTTPException("no length, or a length above what is taken")
+    else:
+        body = response.read()
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+
+
+def _chunks(response: http.client.HTTPResponse, bytes_max: int) -> bytes:
+    # In pieces: `read` takes a chunk's length as it is told, and reads whatever comes when that is below 0.
+    body = bytearray()
+    while piece := response.read1(PIECE_BYTES):
+        body += piece
+        if len(body) > bytes_max:
+            raise http.client.HTTPException("longer than what is taken")
+    return bytes(body)
 
 
 def enrol(link: Link, device: Device, text: EnrolmentText, name: str) -> Enrolment:

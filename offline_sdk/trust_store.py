@@ -32,7 +32,7 @@ from .errors import (
     TrustMissing,
 )
 from .root import ROOT_VERSION_MAX, Root, newer_roots
-from .verifier import Policy, Verifier
+from .verifier import Policy, Verifier, unix_seconds
 
 CACHE_FILE: Final = "trust.cbor"
 MEMORY_FILE: Final = "memory.json"
@@ -281,7 +281,7 @@ class TrustStore:
         Raises TrustMalformed, TrustTruncated, ForeignRoot, ThresholdMissed, RootExpired, BundleUntrusted,
         BundleRollback, BundleFrozen or BundleMismatch, or AlgorithmMissing; then the store is what it was before.
         """
-        envelopes, supplied = cose.read(content), now_seconds(now)
+        envelopes, supplied = cose.read(content), unix_seconds(now)
         with self._lock():
             memory = self._memory = self._read_memory()
             self._seen = max(self._seen, memory.seen)
@@ -305,7 +305,7 @@ class TrustStore:
 
     def remember(self, now: datetime) -> None:
         """Raise the greatest time seen; it is written down when it has advanced by REMEMBER_EVERY_S."""
-        self._seen = max(self._seen, now_seconds(now))
+        self._seen = max(self._seen, unix_seconds(now))
         if self._seen >= self._memory.seen + REMEMBER_EVERY_S:
             with self._lock():
                 self._memory = self._read_memory()
@@ -316,7 +316,7 @@ class TrustStore:
 
         This is what undoes a clock that once stood in the future. The floor stays at least the bundle's issue.
         """
-        self._seen = max(0.0, now_seconds(trusted_now))
+        self._seen = max(0.0, unix_seconds(trusted_now))
         with self._lock():
             memory = replace(self._read_memory(), seen=int(self._seen))
             self._write(MEMORY_FILE, memory.written())
@@ -360,10 +360,15 @@ class TrustStore:
         """Replace a file so that the old or the new one is there whole, and on the disk, whenever the device dies."""
         new = self._folder / f"{name}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # A disk that is full must not stay full of half a file: the journal needs room too.
+            new.unlink()
+            raise
         new.replace(self._folder / name)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
@@ -379,10 +384,3 @@ class TrustStore:
             yield
         finally:
             os.close(descriptor)
-
-
-def now_seconds(now: datetime) -> float:
-    """Unix seconds of an aware datetime; raises ValueError for a naive one."""
-    if now.tzinfo is None:
-        raise ValueError("the time is a naive datetime; give one with a time zone")
-    return now.timestamp()

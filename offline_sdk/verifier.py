@@ -16,7 +16,7 @@ from nacl._sodium import ffi, lib
 from nacl.exceptions import BadSignatureError
 
 from .algorithms import SIGNATURE_BYTES, Algorithm, opener
-from .bundle import Bundle, BundleKey
+from .bundle import TIME_MAX, Bundle, BundleKey
 from .code_text import MESSAGE_BYTES, ORDER_MAX, CodeText, parse
 from .errors import (
     AlgorithmMissing,
@@ -339,12 +339,14 @@ def _clock(now: datetime | Callable[[], datetime] | None) -> Callable[[], float]
     if now is None:
         return time.time
     if isinstance(now, datetime):
-        fixed = _unix_seconds(now)
+        fixed = unix_seconds(now)
         return lambda: fixed
-    return lambda: _unix_seconds(now())
+    return lambda: unix_seconds(now())
 
 
-def _unix_seconds(moment: datetime) -> float:
+def unix_seconds(moment: datetime) -> float:
+    """Unix seconds of an aware datetime, at most TIME_MAX; raises ValueError for a naive one."""
     if moment.tzinfo is None:
-        raise ValueError("the verifier's time is a naive datetime; give one with a time zone")
-    return moment.timestamp()
+        raise ValueError("the time is a naive datetime; give one with a time zone")
+    # West of Greenwich the calendar of `datetime` goes on for some hours after TIME_MAX.
+    return min(moment.timestamp(), TIME_MAX)

@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import structlog
 
@@ -33,13 +35,25 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A document for scanners, with its hash: to hash two megabytes anew for every request would cost milliseconds."""
+
+    content: bytes = field(repr=False)
+    sha256: bytes
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        return cls(content, hashlib.sha256(content).digest())
+
+
+@dataclass(frozen=True, slots=True)
 class _News:
     """What there is for scanners: root documents by version, the newest bundle, deltas by the bundle that they make."""
 
-    roots: dict[int, bytes] = field(default_factory=dict)
-    bundle: bytes = b""
+    roots: dict[int, Document] = field(default_factory=dict)
+    bundle: Document = field(default_factory=lambda: Document.of(b""))
     seq: int = 0
-    deltas: dict[int, bytes] = field(default_factory=dict)
+    deltas: dict[int, Document] = field(default_factory=dict)
 
 
 class Trust:
@@ -59,8 +73,8 @@ class Trust:
             raise TrustBundleMissing("no trust bundle was published yet", hint="`fanxing bundle publish` makes one.")
         return self._verifier
 
-    def file_since(self, root_version: int, seq: int) -> bytes:
-        """What a scanner lacks that holds this root and this bundle (0: none), as a trust file; nothing lacking, b"".
+    def documents_since(self, root_version: int, seq: int) -> Sequence[Document]:
+        """What a scanner lacks that holds this root and this bundle (0: none): a trust file's documents, in order.
 
         Raises TrustBundleMissing.
         """
@@ -70,9 +84,9 @@ class Trust:
         if seq < news.seq:
             steps = [news.deltas[number] for number in range(seq + 1, news.seq + 1) if number in news.deltas]
             leads_there = seq > 0 and len(steps) == news.seq - seq
-            shorter = sum(map(len, steps)) < len(news.bundle)
+            shorter = sum(len(step.content) for step in steps) < len(news.bundle.content)
             documents += steps if leads_there and shorter else [news.bundle]
-        return b"".join(documents)
+        return documents
 
     async def refresh(self) -> None:
         """Load what is newer than what is held. Raises ConfigurationError."""
@@ -81,25 +95,28 @@ class Trust:
             published = await newer_than(session, self._news.seq)
             if published is None and (not newer_roots or not self._news.seq):
                 return
-            deltas = self._news.deltas if published is None else await deltas_to(session, published.seq)
-        documents = self._news.roots | {row.version: row.document for row in newer_roots}
-        document, seq = (
-            (self._news.bundle, self._news.seq) if published is None else (published.document, published.seq)
-        )
+            deltas = {} if published is None else await deltas_to(session, published.seq)
+        documents = self._news.roots | {row.version: Document.of(row.document) for row in newer_roots}
+        if published is None:
+            news = replace(self._news, roots=documents)
+        else:
+            steps = {number: Document.of(delta) for number, delta in deltas.items()}
+            news = _News(documents, Document.of(published.document), published.seq, steps)
         try:
-            root = follow(cose.read(b"".join(documents.values())), read_pin(self._pin_path.read_bytes()))
-            bundle = Bundle.load(document, root.publishers)
+            content = b"".join(document.content for document in documents.values())
+            root = follow(cose.read(content), read_pin(self._pin_path.read_bytes()))
+            bundle = Bundle.load(news.bundle.content, root.publishers)
         except OSError:
             raise ConfigurationError(
                 f"FANXING_HOME: no root pin at {self._pin_path}", hint="Run `fanxing init`, or copy it there."
             ) from None
         except VerifyError as error:
             raise ConfigurationError(
-                f"FANXING_HOME: trust bundle {seq} does not follow from {self._pin_path}: {error.message}",
+                f"FANXING_HOME: trust bundle {news.seq} does not follow from {self._pin_path}: {error.message}",
                 hint="After a root that names other publishers, `fanxing bundle publish` makes a bundle of theirs.",
             ) from None
         self._verifier = Verifier(bundle, _POLICY, self._clock, root_expires=root.expires)
-        self._news = _News(documents, document, seq, deltas)
+        self._news = news
         _log.info("trust bundle loaded", seq=bundle.seq, root=root.version, keys=len(bundle.keys))
 
     async def keep_fresh(self) -> None:
@@ -115,6 +132,6 @@ class Trust:
                 _log.exception("trust bundle not loaded")
 
 
-def etag_of(content: bytes) -> str:
-    """A strong validator of this content (RFC 9110, 8.8.3)."""
-    return f'"{hashlib.sha256(content).hexdigest()}"'
+def etag_of(documents: Sequence[Document]) -> str:
+    """A strong validator of the trust file of these documents (RFC 9110, 8.8.3)."""
+    return f'"{hashlib.sha256(b"".join(document.sha256 for document in documents)).hexdigest()}"'

@@ -13,6 +13,7 @@ from offline_sdk.algorithms import Algorithm
 from offline_sdk.cose import DocumentType, Signer
 from offline_sdk.errors import VerifyError
 from offline_sdk.root import Root, follow
+from signer.custody import PrivateKeyMissing
 from signer.keys import take_turn
 from signer.service import SigningService
 
@@ -77,8 +78,11 @@ async def create_document_key(
     """Make a key for root documents or bundles under this custody name. Raises DocumentKeyExists, CustodyError."""
     if await session.get(DocumentKey, name) is not None:
         raise DocumentKeyExists(f"there is a key named {name} already", hint="`fanxing root keys` shows them.")
-    signer = service.create_named(name, algorithm)
-    key = DocumentKey(custody_name=name, algorithm=int(algorithm), public=signer.public, created_at=now)
+    return await _entered(session, name, service.create_named(name, algorithm), now)
+
+
+async def _entered(session: Session, name: str, signer: Signer, now: datetime) -> DocumentKey:
+    key = DocumentKey(custody_name=name, algorithm=int(signer.algorithm), public=signer.public, created_at=now)
     session.add(key)
     await session.flush()
     return key
@@ -86,7 +90,8 @@ async def create_document_key(
 
 async def document_keys(session: Session) -> list[DocumentKey]:
     """The keys of this custody that sign documents, oldest first."""
-    return list((await session.exec(select(DocumentKey).order_by(col(DocumentKey.created_at)))).all())
+    by_age = select(DocumentKey).order_by(col(DocumentKey.created_at), col(DocumentKey.custody_name))
+    return list((await session.exec(by_age)).all())
 
 
 async def chain(session: Session, above: int = 0) -> list[RootDocument]:
@@ -112,7 +117,10 @@ async def install(session: Session, document: bytes, pin: bytes | None, now: dat
     await take_turn(session)
     rows = await chain(session)
     if (pin is None) != (not rows):
-        raise RootRefused("root file and database do not belong together: one has a root and the other none")
+        raise RootRefused(
+            "root file and database do not belong together: one has a root and the other none",
+            hint="`fanxing init` writes the root file that is missing.",
+        )
     root = _followed([*(row.document for row in rows), document], pin or fingerprint_of(document))
     if root.version != (rows[-1].version if rows else 0) + 1:
         raise RootRefused(f"the next root document has version {len(rows) + 1}, and not {root.version}")
@@ -195,12 +203,23 @@ async def establish(
 ) -> Root:
     """Make an installation's first root, one of one, and its publisher; a root with more holders may follow.
 
-    Raises DocumentKeyExists, CustodyError, RootDraftInvalid, RootRefused.
+    Keys that a run before made, and was stopped, are used: custody knows no transaction. Raises CustodyError,
+    RootDraftInvalid, RootRefused.
     """
-    mine = await create_document_key(session, service, ROOT_NAME, algorithm, now)
-    publisher = await create_document_key(session, service, PUBLISHER_NAME, algorithm, now)
+    mine, publisher = [
+        await session.get(DocumentKey, name)
+        or await _entered(session, name, _kept_or_made(service, name, algorithm), now)
+        for name in (ROOT_NAME, PUBLISHER_NAME)
+    ]
     document = draft(domain, FIRST_VERSION, [mine.signer], 1, [publisher.signer], now)
     return await install(session, sign(service, ROOT_NAME, document), None, now)
+
+
+def _kept_or_made(service: SigningService, name: str, algorithm: Algorithm) -> Signer:
+    try:
+        return service.named(name)
+    except PrivateKeyMissing:
+        return service.create_named(name, algorithm)
 
 
 async def publisher_here(session: Session, root: Root) -> DocumentKey:

@@ -141,13 +141,15 @@ def install(file: Draft, as_json: Json = False) -> None:
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop(signs=True, rooted=False) as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=True, rooted=False) as shop:
             first = not shop.settings.root_pin_path.exists()
-            taken = await roots.install(session, _read(file), None if first else shop.pin, now)
-            if first:
-                shop.write_pin(taken.fingerprint)
-            published = await shop.publish(session, now)
-            return {"version": taken.version, "pin": shop.pin.hex(), "bundle_seq": published.seq}
+            async with shop.database.writing() as session:
+                taken = await roots.install(session, _read(file), None if first else shop.pin, now)
+                pin = taken.fingerprint if first else shop.pin
+                published = await shop.publish(session, now, pin=pin)
+            if first:  # not before: a pin of a root that the database does not keep would bar every other
+                shop.write_pin(pin)
+            return {"version": taken.version, "pin": pin.hex(), "bundle_seq": published.seq}
 
     terminal.run(work, as_json=as_json, show=terminal.fields)
 

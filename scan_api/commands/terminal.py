@@ -43,6 +43,7 @@ from offline_sdk.root import format_pin, read_pin
 from offline_sdk.trust_store import Memory, Trust, advance
 from scan_api.withdrawals import withdrawn
 from signer import publication, roots, service
+from signer.keys import take_turn
 from signer.publication import TrustBundle, TrustBundleRefused
 from signer.service import SigningAccess, SigningService
 
@@ -125,18 +126,24 @@ class Workshop:
             ) from None
 
     async def publish(
-        self, session: Session, now: datetime, lifetime: timedelta = publication.LIFETIME_DEFAULT
+        self,
+        session: Session,
+        now: datetime,
+        lifetime: timedelta = publication.LIFETIME_DEFAULT,
+        pin: bytes | None = None,
     ) -> TrustBundle:
         """Publish the next trust bundle, in the transaction that changed what it says.
 
-        It tells of recalled orders and voided items too.
+        It tells of recalled orders and voided items too. `pin`: when the root's file is not written yet.
         """
+        # First: what is read before the turn comes may be older than the bundle that it would replace.
+        await take_turn(session)
         refused = await withdrawn(session, self.vault)
         for gtin, order in refused.left_out:
             err.print(
                 f"Scanners are not told which items of order {order:05d} of {gtin} are voided: there are too many."
             )
-        return await publication.publish(session, self.signer, self.pin, now, lifetime, refused)
+        return await publication.publish(session, self.signer, pin or self.pin, now, lifetime, refused)
 
 
 @asynccontextmanager

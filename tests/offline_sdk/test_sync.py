@@ -1,9 +1,11 @@
 import json
 import random
 import secrets
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from offline_sdk.sync import (
     BATCH_BYTES_MAX,
     BATCH_RECORDS_MAX,
     RETRY_AFTER_S_MAX,
+    TRUST_BYTES_MAX,
     Backoff,
     Link,
     Sync,
@@ -36,6 +39,7 @@ from tests.offline_sdk.device_server import Canned, DeviceServer, refusal
 GTIN = "06901234567892"
 CODE = "ABCDEFGHJKM0"
 JSON = "application/json"
+CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
 def scan_of(item: int) -> Scan:
@@ -215,6 +219,17 @@ def test_a_wrong_clock_is_corrected_after_one_answer(
     assert sync.link.clock_offset_ms is not None
     assert abs(sync.link.clock_offset_ms - ahead_s * 1000) < 60_000
     assert server.requests == 2  # the enrolment, and the second try
+
+
+@pytest.mark.parametrize("told", ["0", "253402300799999", "253402300800000", "999999999999999"])
+def test_a_time_at_the_end_of_all_times_keeps_no_request_from_going_out(
+    server: DeviceServer, journal: Journal, sync: Sync, told: str
+) -> None:
+    journal.record(scan_of(1))
+    server.canned.append(canned(503, refusal("DatabaseUnavailable"), Fanxing_Time=told))
+    with pytest.raises(SyncFailed):
+        sync.push()
+    assert sync.push().accepted == 1
 
 
 def test_a_clock_that_no_correction_helps_is_tried_twice_only(
@@ -468,16 +483,52 @@ def test_news_of_trust_is_fetched(server: DeviceServer) -> None:
     [
         Canned(200, "text/html", b"<html>Welcome"),
         Canned(200, "application/cbor-seq", b"cut", {"Content-Length": "1000"}),
-        Canned(200, "application/cbor-seq", b"", {"Content-Length": str((16 << 20) + 1)}),
+        Canned(200, "application/cbor-seq", b"", {"Content-Length": str(TRUST_BYTES_MAX + 1)}),
+        Canned(200, "application/cbor-seq", b"-5\r\nabcde\r\n0\r\n\r\n", CHUNKED),
+        Canned(200, "application/cbor-seq", b"5\r\nabc", CHUNKED),
         canned(500, refusal("InternalError")),
         Canned(302, "application/cbor-seq", b"", {"Location": "/"}),
     ],
-    ids=["page", "cut", "too long", "error", "moved"],
+    ids=["page", "cut", "too long", "chunk below 0", "chunk cut", "error", "moved"],
 )
 def test_other_than_news_of_trust_is_refused(server: DeviceServer, wrong: Canned) -> None:
     server.canned.append(wrong)
     with pytest.raises(SyncFailed):
         fetch_trust(Link(server.url), 1, 1)
+
+
+@pytest.mark.parametrize(("more", "is_taken"), [(-1, True), (0, True), (1, False)])
+def test_an_answer_in_chunks_is_taken_up_to_the_most(server: DeviceServer, more: int, is_taken: bool) -> None:
+    body = secrets.token_bytes((200 << 10) + more)
+    chunks = [body[at : at + 70_000] for at in range(0, len(body), 70_000)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+    server.canned.append(Canned(200, "application/cbor-seq", framed, CHUNKED))
+    if is_taken:
+        assert Link(server.url).get("/v1/trust", 200 << 10).body == body
+    else:
+        with pytest.raises(SyncFailed):
+            Link(server.url).get("/v1/trust", 200 << 10)
+
+
+def test_a_chunk_without_end_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    def stream() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+            while sent < 256 << 20:
+                sent += connection.send(bytes(1 << 20))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=stream)
+        thread.start()
+        with pytest.raises(SyncFailed):
+            Link(f"http://127.0.0.1:{listener.getsockname()[1]}").get("/v1/trust", 1 << 20)
+        thread.join()
+    assert sent < 128 << 20
 
 
 # ---- waiting
