@@ -31,7 +31,9 @@ def seed_in(path: Path) -> bytes:
         memory_cost=kdf["memory_kib"],
     ).derive(PASSPHRASE.encode())
     sealed, name = bytes.fromhex(record["sealed"]), path.name.removesuffix(".key.json")
-    context = b"fanxing/custody/file\x00" + name.encode() + b"\x00" + bytes.fromhex(record["public"])
+    context = b"\x00".join(
+        (b"fanxing/custody/file/2", name.encode(), record["algorithm"].encode(), bytes.fromhex(record["public"]))
+    )
     return AESGCM(opening).decrypt(sealed[:12], sealed[12:], context)
 
 

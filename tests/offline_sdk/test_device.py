@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +38,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_error_codes_are_these_and_no_others() -> None:
     # Scanners compare these strings. Never change or remove one; a new error gets a new code.
-    assert [error.code for error in (DeviceError, *DeviceError.__subclasses__())] == [
+    own = [error for error in DeviceError.__subclasses__() if error.__module__ == DeviceError.__module__]
+    assert [error.code for error in (DeviceError, *own)] == [
         "DeviceError",
         "JournalBusy",
         "JournalFull",
@@ -51,7 +53,7 @@ def test_error_codes_are_these_and_no_others() -> None:
         "SyncFailed",
         "DeviceRevoked",
     ]
-    assert all(getattr(errors, kind.code) is kind for kind in DeviceError.__subclasses__())
+    assert all(getattr(errors, kind.code) is kind for kind in own)
 
 
 def test_error_survives_a_process_border() -> None:
@@ -89,8 +91,17 @@ def test_a_key_that_others_may_read_is_refused(folder: Path, mode: int) -> None:
         Device.open(folder)
 
 
+# A key sealed with a passphrase, and one whose algorithm (OID 2.999) nobody knows: `cryptography` tells each otherwise.
+SEALED_KEY = Ed25519PrivateKey.generate().private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
+)
+UNKNOWN_KEY = b"-----BEGIN PRIVATE KEY-----\nMAwCAQAwBAYCiDcEAQA=\n-----END PRIVATE KEY-----\n"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"-----BEGIN PRIVATE KEY-----\n", b"\xff" * 100], ids=["none", "cut", "noise"]
+    "content",
+    [b"", b"-----BEGIN PRIVATE KEY-----\n", b"\xff" * 100, SEALED_KEY, UNKNOWN_KEY],
+    ids=["none", "cut", "noise", "sealed", "unknown algorithm"],
 )
 def test_a_key_that_is_not_whole_is_told_and_never_replaced(folder: Path, content: bytes) -> None:
     Device.open(folder)
