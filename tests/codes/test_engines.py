@@ -40,7 +40,8 @@ from tests.codes.factory import SECRET, SmallFactory, files_in, open_factory
 
 TEXTS = (ExportKind.CSV, ExportKind.NDJSON)
 START_S_MAX = 30
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # a cluster takes long to start
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What a cluster takes long to start for, or what is the same whichever database holds the leases."""
 
 
 @pytest.fixture
@@ -125,6 +126,7 @@ async def test_a_killed_worker_ends_the_run_and_another_goes_on(factory: SmallFa
     assert files_in(factory.folder) == factory.expected(spec)
 
 
+@ON_SQLITE
 async def test_a_worker_that_cannot_open_the_key_says_so(factory: SmallFactory) -> None:
     run = await factory.begin(factory.spec())
     wrong = FileCustodyAccess(factory.market.keys_folder, "another passphrase")
@@ -198,28 +200,33 @@ async def test_a_lease_that_was_taken_up_again_makes_the_old_secret_worthless(
             LeasedSigner(path, SECRET).signer(factory.order.recipe)
 
 
+@ON_SQLITE
 async def test_an_agent_with_the_wrong_passphrase_says_so(factory: SmallFactory, path: Path) -> None:
     await factory.begin(factory.spec())
     with agent(path, room(factory, "another passphrase")), pytest.raises(SigningRefused, match="CustodyError"):
         LeasedSigner(path, SECRET).signer(factory.order.recipe)
 
 
+@ON_SQLITE
 async def test_nobody_at_the_socket_is_told(factory: SmallFactory, path: Path) -> None:
     with pytest.raises(AgentMissing):
         LeasedSigner(path, SECRET).signer(factory.order.recipe)
 
 
+@ON_SQLITE
 async def test_a_second_agent_at_one_socket_is_refused(factory: SmallFactory, path: Path) -> None:
     with agent(path, room(factory)), pytest.raises(AgentRunning):
         SigningAgent(path, room(factory))
 
 
+@ON_SQLITE
 async def test_a_socket_that_a_killed_agent_left_is_taken_over(factory: SmallFactory, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     SigningAgent(path, room(factory)).server_close()
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("sent", [b"", b"short", bytes(32) + b"\0", bytes(range(200))])
 async def test_the_agent_outlives_clients_that_talk_nonsense(factory: SmallFactory, path: Path, sent: bytes) -> None:
     await factory.begin(factory.spec())
@@ -263,6 +270,7 @@ async def test_a_ray_cluster_makes_the_same_files(
     assert files_in(factory.folder) == factory.expected(spec)
 
 
+@ON_SQLITE
 async def test_cancelled_work_leaves_no_process_behind(factory: SmallFactory) -> None:
     run = await factory.begin(factory.spec())
     engine = LocalEngine(factory.job(run), factory.access, 2)
@@ -276,6 +284,7 @@ async def test_cancelled_work_leaves_no_process_behind(factory: SmallFactory) ->
             os.kill(pid, 0)
 
 
+@pytest.mark.slow
 @ON_SQLITE
 async def test_workers_beyond_the_cores_of_a_cluster_are_not_waited_for(
     factory: SmallFactory, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -297,6 +306,7 @@ async def test_workers_beyond_the_cores_of_a_cluster_are_not_waited_for(
     assert files_in(factory.folder) == factory.expected(spec)
 
 
+@ON_SQLITE
 async def test_a_cluster_that_is_not_there_is_told_at_once(factory: SmallFactory, path: Path) -> None:
     from codes.engines.cluster import ClusterEngine, ClusterMissing
 
@@ -308,6 +318,7 @@ async def test_a_cluster_that_is_not_there_is_told_at_once(factory: SmallFactory
             await factory.carry_through(run, ClusterEngine(factory.job(run), LeasedSigner(path, SECRET), 1, address))
 
 
+@ON_SQLITE
 async def test_an_agent_that_ends_signs_nothing_more(factory: SmallFactory, path: Path) -> None:
     await factory.begin(factory.spec())
     with agent(path, room(factory)):
@@ -317,6 +328,7 @@ async def test_an_agent_that_ends_signs_nothing_more(factory: SmallFactory, path
         sign(Profile.OUTER, 0, 1)
 
 
+@ON_SQLITE
 async def test_an_agent_that_is_told_to_end_while_it_forks_ends(factory: SmallFactory, path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_serve_until_a_fork, args=(path, room(factory)))
     process.start()
@@ -327,6 +339,7 @@ async def test_an_agent_that_is_told_to_end_while_it_forks_ends(factory: SmallFa
     assert not path.exists()
 
 
+@ON_SQLITE
 async def test_a_killed_agent_is_followed_by_another_while_a_worker_is_connected(
     factory: SmallFactory, path: Path
 ) -> None:

@@ -132,6 +132,40 @@ def test_ed25519_signature_has_no_second_form() -> None:
     assert not signature_is_right(Algorithm.ED25519, ED25519_PUBLIC, MESSAGE, signature[:32] + s.to_bytes(32, "little"))
 
 
+# Signatures of b"cofactor" that only the holder of a key can make, and about which libraries disagree ("Taming the many
+# EdDSAs", 2020, 5): R with a part of order 8; R the neutral point; twice a key with a part of order 2, once so that the
+# equation holds by itself, once so that it holds only when multiplied by 8.
+PRIME_KEY = "7767a3242dc9b58bbc68488c1265cc6cc5f26c6f3c88a5d55e901b0734dca572"
+MIXED_KEY = "76985cdbd2364a744397b773ed9a33933a0d9390c3775a2aa16fe4f8cb235a8d"
+COFACTORED = [
+    (PRIME_KEY, "b173d924ce67045388a4ba498b5f15e5976008165ec5e46993a084294f73e076"
+     "e302fbb43fa2912d00eeadb0666a2d7ad55ef37e95625dbace8e7be3c48ca00b", False),
+    (PRIME_KEY, "0100000000000000000000000000000000000000000000000000000000000000"
+     "4d54ae3e61b4d943d4816963ee2cf1c37fadb818b1e9ede594d30d54a191e80d", False),
+    (MIXED_KEY, "e7caaa83373a94afae43fec59b447c99ba282b19a7616c24c785ad8966a1e10e"
+     "e4272f342722fe1d5402f58c48933f5ddb863d00f04fbedceea470034be4450b", True),
+    (MIXED_KEY, "e6050df522ee2d93ab024997bee05d000a4c6dcf2f3acb8c6cc79499ed9422db"
+     "ffdea1bdb8405a0f75f6eea81292aaeb054672a7c4466bbc98c499494c25e003", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("public_hex", "signature_hex", "right"), COFACTORED, ids=["R mixed", "R one", "A", "A times 8"]
+)
+def test_ed25519_is_verified_without_the_cofactor(public_hex: str, signature_hex: str, right: bool) -> None:
+    public, signature = bytes.fromhex(public_hex), bytes.fromhex(signature_hex)
+    assert public_key_is_safe(Algorithm.ED25519, public)
+    assert signature_is_right(Algorithm.ED25519, public, b"cofactor", signature) is right
+
+
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_signature_of_another_length_is_wrong_wherever_the_message_begins(length: int) -> None:
+    signed = bytes(ED25519.sign(MESSAGE))
+    assert not signature_is_right(Algorithm.ED25519, ED25519_PUBLIC, signed[length:], signed[:length])
+    r, s = p256_numbers()
+    assert not signature_is_right(Algorithm.ESP256, P256_PUBLIC, MESSAGE, (raw(r, s) + b"\0")[:length])
+
+
 def test_p256_signature_has_no_second_form() -> None:
     r, s = p256_numbers()
     assert signature_is_right(Algorithm.ESP256, P256_PUBLIC, MESSAGE, raw(r, s))

@@ -5,7 +5,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
@@ -127,6 +127,7 @@ contents = st.builds(
 )
 
 
+@settings(deadline=None)  # the set of a revoked item costs time once
 @given(contents, contents, st.integers(1, 3))
 def test_applying_gives_the_very_document_that_was_published(before: Any, after: Any, steps: int) -> None:
     base = Bundle("d", 1, 10, 20, keys=before[0], revocations=before[1])

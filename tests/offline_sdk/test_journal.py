@@ -445,8 +445,9 @@ def overwrite(content: bytes, place: int, with_what: bytes) -> bytes:
         lambda content: content[:100],
         lambda content: overwrite(content, 4096 * 3, os.urandom(4096 * 4)),
         lambda content: overwrite(content, 0, b"not a database"),
+        lambda content: content.replace(b"CREATE TABLE scan", b"CREATE\xa8TABLE scan"),
     ],
-    ids=["zeros", "half", "header", "pages", "magic"],
+    ids=["zeros", "half", "header", "pages", "magic", "schema"],
 )
 def test_a_damaged_journal_is_set_aside_and_a_new_one_begun(path: Path, damage: Callable[[bytes], bytes]) -> None:
     make_journal(path)

@@ -37,6 +37,26 @@ def test_worked_example_of_the_document_is_this_one() -> None:
     assert document.hex() in re.sub(r"\s", "", text)
 
 
+@pytest.mark.parametrize(
+    "domain", ["a", "~", "\xa1", "\xae", "繁星", "\u2010", "\u2030", "\u2070", "\ufefe", "\U0001fae9", "\U000e0100"]
+)
+def test_name_holds_what_can_be_shown_whatever_the_unicode_version(domain: str) -> None:
+    assert Root.from_payload(root(domain=domain).payload()).domain == domain
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        *"\0\n\x1f\x7f\x9f\xa0\xad\u061c\u1680\u180e\u2000\u200b\u200f\u2028\u202e\u202f\u205f\u206f\u3000",
+        *"\ue000\uf8ff\ufeff\ufff9\ufffb\ufffe\uffff\U000e0000\U000e00ff\U000f0000\U0010ffff",
+    ],
+    ids=ascii,
+)
+def test_name_holds_nothing_that_hides_turns_or_breaks_a_line(character: str) -> None:
+    with pytest.raises(TrustMalformed, match="printable"):
+        root(domain=f"a{character}b")
+
+
 def test_payload_is_read_back() -> None:
     mixed = dataclasses.replace(
         ROOT,
@@ -159,6 +179,15 @@ def test_chain_is_followed_from_what_is_held() -> None:
         assert follow(offered, ROOT.fingerprint, second).version == 4
     for offered in (documents[:2], documents[:1], documents[1:2], ()):
         assert follow(offered, ROOT.fingerprint, second) == second
+
+
+def test_document_that_was_taken_is_passed_over_unread() -> None:
+    first, second, *_ = chain()
+    [envelope] = cose.read(second)
+    forged = cose.seal(cose.DocumentType.ROOT, envelope.payload, {signer("a"): bytes(64)})
+    assert follow(read(first, second, forged), ROOT.fingerprint).version == 2
+    with pytest.raises(ForeignRoot):
+        follow(read(first, forged, second), ROOT.fingerprint)
 
 
 def test_same_document_twice_is_one() -> None:

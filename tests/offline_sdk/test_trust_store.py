@@ -1,11 +1,12 @@
 import json
 import os
+import resource
 import signal
 import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from offline_sdk import Action, Policy, TrustStore, VerifyError
+from offline_sdk.bundle import TIME_MAX
 from offline_sdk.errors import BundleFrozen, BundleMismatch, ForeignRoot, TrustMalformed, TrustMissing
 from tests.offline_sdk.trust_domain import DAY, ISSUED, delta_document, history, published, root, root_document
 
@@ -45,6 +47,10 @@ def store(folder: Path) -> TrustStore:
 def memory(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "memory.json").read_text())
     return content
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_empty_store_opens_and_holds_nothing(folder: Path) -> None:
@@ -134,6 +140,26 @@ def test_verifier_knows_the_floor_and_the_roots_expiry(folder: Path) -> None:
     assert asked.clock_suspect
     assert store.verifier(now=at(ISSUED + 2 * DAY - 1)).bundle_state() == "fresh"
     assert store.verifier(now=at(ISSUED + 2 * DAY)).bundle_state() == "expired"
+
+
+def test_last_hour_of_the_calendar_anywhere_is_a_time(store: TrustStore, folder: Path) -> None:
+    store.remember(datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-12))))
+    assert memory(folder)["seen"] == TIME_MAX
+    store.correct_clock(NOW)
+    assert TrustStore(folder, PIN).open().floor == NOW_S
+
+
+def test_file_that_the_disk_has_no_room_for_leaves_nothing_behind(store: TrustStore, folder: Path) -> None:
+    before, file_bytes_max = files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(FIRST), file_bytes_max[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.update(BUNDLES[1].document, NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, file_bytes_max)
+    assert files(folder) == before
+    assert store.bundle == BUNDLES[0].bundle
+    assert store.update(BUNDLES[1].document, NOW).new_seq == 2
 
 
 def test_naive_time_is_a_mistake_of_the_caller(store: TrustStore) -> None:

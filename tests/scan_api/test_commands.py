@@ -327,6 +327,7 @@ def test_wrong_configuration_names_its_variable(tmp_path: Path, variable: str, v
         ("signer.passphrase", "bundle publish", "FANXING_SIGNER_PASSPHRASE_FILE"),
         ("root.pin", "bundle publish", "FANXING_HOME"),
         ("vault.key", "serve", "FANXING_VAULT_KEY_FILE"),
+        ("root.pin", "serve", "FANXING_HOME"),
     ],
 )
 @ON_SQLITE

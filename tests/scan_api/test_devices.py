@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -48,6 +49,7 @@ from scan_api.devices import (
     grouped,
     read_code,
 )
+from scan_api.routers.devices import ENROLMENT_BYTES_MAX
 from scan_api.services import build
 from tests.scan_api.shop_scanner import COVERED, ShopScanner, enrolled, invite, malformed, now_ms
 from tests.stand import BRAND, TRUST_DOMAIN, Stand
@@ -96,6 +98,21 @@ class TestEnrolment:
         assert (first.status_code, again.status_code) == (201, 201)
         without_time = [{**answer.json(), "server_time_ms": 0} for answer in (first, again)]
         assert without_time[0] == without_time[1]
+
+    @ON_SQLITE
+    @pytest.mark.parametrize(("more", "status"), [(-1, 201), (0, 201), (1, 413), (20_000_000, 413)])
+    @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+    def test_a_strangers_body_has_a_limit(self, stand: Stand, more: int, status: int, packed: bool) -> None:
+        """It is parsed before anything is known of who sent it."""
+        scanner = ShopScanner(stand)
+        body = scanner.enrolment(invite(stand)).content
+        body += b" " * (ENROLMENT_BYTES_MAX + (more if packed else min(more, 100_000)) - len(body))
+        headers = {"content-encoding": "gzip"} if packed else {}
+        content = gzip.compress(body) if packed else body
+        answer = scanner.send(scanner.signed("/v1/devices", content, scanner.public_key, headers=headers))
+        assert answer.status_code == status, answer.text
+        if status == 413:
+            assert answer.json()["error"]["code"] == "BodyTooLarge"
 
     def test_code_works_for_one_key(self, stand: Stand) -> None:
         code = invite(stand)

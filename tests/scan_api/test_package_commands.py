@@ -356,6 +356,7 @@ def test_a_file_that_is_no_report_is_refused(works: Works, tmp_path: Path, conte
     assert works.terminal.refusal(command) == "ReportInvalid"
 
 
+@ON_SQLITE
 def test_a_print_house_fetches_from_a_running_server(works: Works, tmp_path: Path) -> None:
     terminal = works.terminal
     server = Server(Environment(tmp_path / "bytecode"), terminal.home, {"DATABASE_URL": terminal.database_url})

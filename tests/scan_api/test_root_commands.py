@@ -101,6 +101,21 @@ def test_a_root_made_by_holders_is_the_first_of_an_installation(bare: Terminal, 
     assert trusted(published(bare).read_bytes(), bare.home / "root.pin").seq == installed["bundle_seq"] == 1
 
 
+def test_a_first_root_under_which_nothing_can_be_published_bars_no_other(bare: Terminal, machine: Machine) -> None:
+    bare.ask("init --make-passphrase --without-root")
+    holder = machine("anna")
+    root, elsewhere = (holder.ask(f"root key {name}")["key"] for name in ("root-anna", "publisher-anna"))
+    here = bare.ask("root key publisher-1")["key"]
+    draft = bare.home / "root-1.cbor"
+    for publisher in (elsewhere, here):
+        bare.ask(f"root draft --out {draft} --root-key {root} --publisher {publisher}")
+        holder.ask(f"root sign {draft} --key root-anna --yes")
+        if publisher == elsewhere:
+            assert bare.refusal(f"root install {draft}") == "PublisherMissing"
+            assert not (bare.home / "root.pin").exists()
+    assert bare.ask(f"root install {draft}")["bundle_seq"] == 1
+
+
 @ON_SQLITE
 def test_without_yes_nothing_is_signed(shop: Terminal) -> None:
     draft = shop.home / "root-2.cbor"

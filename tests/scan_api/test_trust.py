@@ -20,6 +20,7 @@ from tests.stand import GTIN, PLACED_AT, Stand, publish, signer_of, wait_until
 from tests.trusting import trusted
 
 MakeStand = Callable[..., Stand]
+ON_ONE = pytest.mark.parametrize("stand_kind", ["sqlite"])
 
 
 def fetch(stand: Stand, root: int, seq: int) -> tuple[int, bytes]:
@@ -49,6 +50,7 @@ async def _revoke_all(serials: list[str], session: Session) -> None:
         await keys.revoke_item(session, GTIN, serial, "stolen", PLACED_AT)
 
 
+@ON_ONE
 def test_who_has_nothing_gets_all_and_who_has_all_gets_nothing(make_stand: MakeStand) -> None:
     stand = make_stand()
     stand.server.start()
@@ -87,6 +89,7 @@ def test_other_numbers_are_refused(stand: Stand, query: str) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "RequestInvalid")
 
 
+@ON_ONE
 def test_scanners_hear_of_recalls_and_voided_items_and_the_page_still_says_more(make_stand: MakeStand) -> None:
     stand = make_stand()
     stand.server.start()

@@ -1,10 +1,12 @@
 """Roots of an installation: what is taken up, and when a publication refuses."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kit.db import Database
+from offline_sdk.algorithms import Algorithm
 from offline_sdk.cose import Signer
 from signer import publication, roots
 from signer.publication import TrustBundleRefused
@@ -32,6 +34,29 @@ async def test_a_root_is_followed_from_its_own_pin_only(database: Database, doma
         assert (await roots.current(session, pin)).fingerprint == pin
         with pytest.raises(RootRefused):
             await roots.current(session, bytes(32))
+
+
+async def test_a_first_root_whose_making_was_stopped_is_made_the_next_time(
+    database: Database, domain: TrustDomain
+) -> None:
+    """Custody keeps the keys that it made; the database forgets them."""
+    with contextlib.suppress(InterruptedError):
+        async with database.writing() as session:
+            await roots.establish(session, domain.service, "test.example", NOW)
+            raise InterruptedError
+    left = [domain.service.named(name) for name in (ROOT_NAME, PUBLISHER_NAME)]
+    async with database.writing() as session:
+        assert await roots.document_keys(session) == []
+        root = await roots.establish(session, domain.service, "test.example", NOW)
+        assert [root.keys, root.publishers] == [(left[0],), (left[1],)]
+        assert (await domain.publish(session)).seq == 1
+
+
+async def test_a_first_root_takes_keys_that_were_made_for_it(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        made = await roots.create_document_key(session, domain.service, PUBLISHER_NAME, Algorithm.ESP256, NOW)
+        root = await roots.establish(session, domain.service, "test.example", NOW)
+        assert root.publishers == (made.signer,)
 
 
 async def test_the_next_version_is_taken_up_and_no_other(database: Database, domain: TrustDomain) -> None:
