@@ -93,7 +93,7 @@ class CodeText:
     """The fields of one code text; building one with a field out of range raises Malformed.
 
     `profile` 1 or 2; `kid` 0..99999; `gtin` 14 digits with a right check digit; `serial` 14 digits;
-    `signature` 64 bytes, Ed25519 R then S (RFC 8032, 5.1.6), not verified here and left out of the repr.
+    `signature` 64 bytes, R then S as the key's algorithm has them, not verified here and left out of the repr.
     """
 
     profile: int

@@ -411,8 +411,8 @@ class Journal:
         with self._thread_lock:
             try:
                 yield
-            except sqlite3.Error as error:
-                # Without a code it is a text that is no UTF-8.
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                # Without a code it is a text that is no UTF-8, in a row or in SQLite's own complaint about the schema.
                 code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
                 # At opening, a table or column that is missing is damage too: the version said that it is there.
                 if code & 0xFF in _DAMAGE_CODES or (code == sqlite3.SQLITE_ERROR and not self.journal_id):

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self
 
 import cbor2
@@ -115,13 +116,27 @@ def format_pin(fingerprint: bytes) -> bytes:
 
 
 def follow(envelopes: Sequence[Envelope], pin: bytes, held: Root | None = None) -> Root:
-    """The last root that the root documents among these lead to; raises as `newer_roots` does."""
+    """The last root that the root documents among these lead to; raises as `newer_roots` and `refuse_returned` do."""
     newer = newer_roots(envelopes, pin, held)
+    refuse_returned([root for root, _ in newer])
     if newer:
         return newer[-1][0]
     if held is None:
         raise ForeignRoot("there is no root document here; get a trust file with the pinned one")
     return held
+
+
+def refuse_returned(roots: Sequence[Root]) -> None:
+    """Raise TrustMalformed when one of these roots, each following upon the last, names a publisher that had left.
+
+    Its old bundles would be rightly signed once more, and where the sequence number was forgotten meanwhile nothing
+    would tell them from news.
+    """
+    left: set[Signer] = set()
+    for before, after in pairwise(roots):
+        left.update(set(before.publishers) - set(after.publishers))
+        if left.intersection(after.publishers):
+            raise TrustMalformed(f"root version {after.version} names a publisher that had left; make a new key for it")
 
 
 def newer_roots(envelopes: Sequence[Envelope], pin: bytes, held: Root | None) -> list[tuple[Root, Envelope]]:
@@ -153,9 +168,12 @@ def newer_roots(envelopes: Sequence[Envelope], pin: bytes, held: Root | None) ->
 
 
 def _successors(root: Root, documents: Sequence[Envelope], held: Root | None) -> list[tuple[Root, Envelope]]:
-    newer = []
+    newer, taken = [], {root.payload()}
     for document in documents:
+        if document.payload in taken:
+            continue  # a file that repeats one document ten thousand times must not cost as many verifications
         after = _successor(root, document)
+        taken.add(document.payload)
         if after.version <= root.version:
             continue
         root = after

@@ -31,7 +31,7 @@ from .errors import (
     TrustMalformed,
     TrustMissing,
 )
-from .root import ROOT_VERSION_MAX, Root, newer_roots
+from .root import ROOT_VERSION_MAX, Root, newer_roots, refuse_returned
 from .verifier import Policy, Verifier, unix_seconds
 
 CACHE_FILE: Final = "trust.cbor"
@@ -147,6 +147,7 @@ def advance(
     if not roots:
         raise ForeignRoot("there is no root document yet; load a trust file that begins with the pinned one")
     root = roots[-1][0]
+    refuse_returned([root for root, _ in roots])
     memory = _remember_roots(memory, [root for root, _ in roots])
     if now is not None and now >= root.expires:
         raise RootExpired(f"root version {root.version} has expired; get a newer trust file, or set the clock right")

@@ -237,9 +237,19 @@ def test_fast_forward_attack_is_recovered_from_by_new_publishers(store: TrustSto
 
 def test_fast_forward_recovery_is_found_across_several_root_versions(store: TrustStore) -> None:
     store.update(published(HELD.bundle, seq=1_000, prev=bytes(32)).document, NOW)
-    chain = FIRST + root_document(root(2, publishers="r")) + root_document(root(3, publishers="p"))
-    update = store.update(chain + BUNDLES[0].document, NOW)
+    chain = FIRST + root_document(root(2, publishers="r")) + root_document(root(3, publishers="s"))
+    update = store.update(chain + published(by="s").document, NOW)
     assert (update.old_seq, update.new_seq, update.root_version) == (1_000, 1, 3)
+
+
+@pytest.mark.parametrize("later", ["p", "p s", "q r"])
+def test_publisher_that_had_left_is_not_let_in_again(store: TrustStore, later: str) -> None:
+    # Old bundles of p and q would be news once more.
+    second, third = root_document(root(2, publishers="r")), root_document(root(3, publishers=later))
+    assert refused(store, FIRST + second + third + BUNDLES[3].document) == "TrustMalformed"
+    store.update(second + published(by="r").document, NOW)
+    assert refused(store, third + BUNDLES[3].document) == "TrustMalformed"
+    assert refused(store, third) == "TrustMalformed"
 
 
 def test_root_forked_at_the_held_version_is_a_mismatch(store: TrustStore) -> None:

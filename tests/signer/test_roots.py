@@ -100,6 +100,15 @@ async def test_a_publisher_that_the_root_no_longer_names_publishes_nothing(
             await publication.publish(session, domain.service, pin, NOW)
 
 
+async def test_a_publisher_that_had_left_is_not_named_again(database: Database, domain: TrustDomain) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        first, second = domain.service.named(PUBLISHER_NAME), domain.service.create_named("publisher-2")
+        await roots.install(session, renewed(domain, 2, [second], timedelta(days=9)), pin, NOW)
+        with pytest.raises(RootRefused, match="had left"):
+            await roots.install(session, renewed(domain, 3, [first, second], timedelta(days=9)), pin, NOW)
+
+
 async def test_under_an_expired_root_nothing_is_published(database: Database, domain: TrustDomain) -> None:
     async with database.writing() as session:
         root = await roots.current(session, await domain.pin(session))

@@ -276,6 +276,7 @@ def _recovery() -> list[_Case]:
     third = key("publisher 3")
     one_left = _root(root_of(2, ROOT_KEYS, 2, (_P256_PUBLISHER,)), *ROOT_KEYS)
     all_new = _root(root_of(2, ROOT_KEYS, 2, (third,)), *ROOT_KEYS)
+    returned = _root(root_of(3, ROOT_KEYS, 2, (third, PUBLISHER)), *ROOT_KEYS)
     low, lowest = published(_B2, third), published(_B2, _P256_PUBLISHER)
     held = _ROOT_1 + theft
     return [
@@ -286,6 +287,8 @@ def _recovery() -> list[_Case]:
         ("removed publisher's new bundle", _ROOT_1 + _BUNDLE_1 , one_left + _BUNDLE_2, "BundleUntrusted"),
         ("removed publisher's bundle goes, the other's next one comes", _ROOT_1 + _BUNDLE_1, one_left + lowest, None),
         ("new publisher's bundle before its root", _ROOT_1 + _BUNDLE_1, low, "BundleUntrusted"),
+        ("publisher that had left is named again", _ROOT_1, all_new + returned + low, "TrustMalformed"),
+        ("publisher that had left is named again, later", _ROOT_1 + all_new + low, returned, "TrustMalformed"),
     ]  # fmt: skip
 
 
