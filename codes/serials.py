@@ -57,7 +57,7 @@ class SerialScheme:
         """The item numbers of the issue indexes start..start+count-1, in that order."""
         if not 0 <= start <= start + count <= ITEM_NUMBERS:
             raise ValueError(f"issue indexes lie in 0..{ITEM_NUMBERS - 1}")
-        return self._permute(gtin, order_number, np.arange(start, start + count, dtype=np.int64))
+        return self.item_numbers_of(gtin, order_number, np.arange(start, start + count, dtype=np.int64))
 
     def issue_index(self, gtin: str, order_number: int, item_number: int) -> int:
         """The issue index, 0..999,999,999, whose item number this is; it may lie past what was issued."""
@@ -72,7 +72,8 @@ class SerialScheme:
             left, right = (right - int.from_bytes(mac[:8], "big")) % _MODULI[turn % 2], left
         return left * _MODULI[1] + right
 
-    def _permute(self, gtin: str, order_number: int, indexes: ItemNumbers) -> ItemNumbers:
+    def item_numbers_of(self, gtin: str, order_number: int, indexes: ItemNumbers) -> ItemNumbers:
+        """The item numbers of these issue indexes, 0..999,999,999, in their order."""
         aes = self._cipher.encryptor()
         words = np.empty((len(indexes), _BLOCK_BYTES // 4), dtype=">u4")
         base = np.frombuffer(_base(aes, gtin, order_number), dtype=">u4")

@@ -302,8 +302,13 @@ class Sync:
         self._revoked: DeviceRevoked | None = None
         self._lock = threading.Lock()
 
-    def push(self, bundle_seq: int | None = None, root_version: int | None = None) -> Pushed:
-        """Send the oldest batch that waits, and keep the answers; with nothing waiting, nothing is sent.
+    def push(
+        self, bundle_seq: int | None = None, root_version: int | None = None, *, also_empty: bool = False
+    ) -> Pushed:
+        """Send the oldest batch that waits, and keep the answers.
+
+        With nothing waiting nothing is sent, unless `also_empty`: a sign of life, so that the list of devices tells a
+        quiet scanner from a lost one.
 
         `bundle_seq` and `root_version` tell the server what the device trusts now. Raises SyncFailed, with which
         nothing has changed here, and DeviceRevoked, from then on without asking again.
@@ -312,7 +317,7 @@ class Sync:
             if self._revoked is not None:
                 raise self._revoked
             records = self._journal.waiting_records(BATCH_RECORDS_MAX)
-            if not records:
+            if not records and not also_empty:
                 return Pushed()
             body = self._batch(records, bundle_seq, root_version)
             try:
@@ -323,7 +328,8 @@ class Sync:
             if reply.status != 200:
                 raise self.link.refused(reply)
             answers = _answers(reply.json(), records)
-            self._journal.keep_answers(answers)
+            if answers:
+                self._journal.keep_answers(answers)
         statuses = Counter(answer.status for answer in answers)
         return Pushed(
             statuses[Status.ACCEPTED],

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 from sqlalchemy import and_, or_
 from sqlmodel import col, select
 
@@ -19,14 +20,11 @@ VOIDED_ITEMS_MAX: Final = 1_000_000
 
 
 @dataclass(slots=True)
-class _Order:
-    """What is withdrawn of an order."""
+class _Found:
+    """An order of which something is withdrawn."""
 
-    gtin: str
-    number: int
+    order: CodeOrder
     issuer_id: int
-    quantity: int
-    recalled: bool
     voided: list[IndexRange] = field(default_factory=list)
 
     @property
@@ -35,21 +33,12 @@ class _Order:
 
     @property
     def is_whole(self) -> bool:
-        return self.recalled or self.count == self.quantity
+        return self.order.state == OrderState.RECALLED or self.count == self.order.quantity
 
 
 # One statement for all orders, however many: a row for each voided range, and one for a recalled order without any.
 _WITHDRAWN = (
-    select(
-        CodeOrder.order_id,
-        CodeOrder.gtin,
-        CodeOrder.order_number,
-        Brand.issuer_id,
-        CodeOrder.quantity,
-        CodeOrder.state,
-        OrderRange.first_index,
-        OrderRange.last_index,
-    )
+    select(CodeOrder, Brand.issuer_id, OrderRange.first_index, OrderRange.last_index)
     .join(Product, col(Product.gtin) == col(CodeOrder.gtin))
     .join(Brand, col(Brand.brand_id) == col(Product.brand_id))
     .outerjoin(
@@ -71,30 +60,25 @@ async def withdrawn(session: Session, vault: Vault) -> Withdrawn:
     A voided range is a run of issue indexes, and serials hide those: so scanners are told item numbers. Orders whose
     voided items do not fit any more, the largest first, are named in `left_out`. Raises SerialKeyMissing.
     """
-    found = await _orders(session)
-    whole = [(order.gtin, order.number, order.number) for order in found if order.is_whole]
-    parts = sorted((order for order in found if not order.is_whole), key=lambda order: order.count)
+    found: dict[int | None, _Found] = {}
+    for order, issuer_id, first, last in await session.exec(_WITHDRAWN):
+        one = found.setdefault(order.order_id, _Found(order, issuer_id))
+        if first is not None:
+            one.voided.append(IndexRange(first, last))
+    whole = [one.order for one in found.values() if one.is_whole]
+    parts = sorted((one for one in found.values() if not one.is_whole), key=lambda one: one.count)
     items: list[tuple[str, int, int]] = []
     left_out: list[tuple[str, int]] = []
     schemes: dict[int, SerialScheme] = {}
-    for order in parts:
-        if len(items) + order.count > VOIDED_ITEMS_MAX:
-            left_out.append((order.gtin, order.number))
+    for part in parts:
+        gtin, number = part.order.gtin, part.order.order_number
+        if len(items) + part.count > VOIDED_ITEMS_MAX:
+            left_out.append((gtin, number))
             continue
-        if order.issuer_id not in schemes:
-            schemes[order.issuer_id] = await scheme_of(session, vault, order.issuer_id)
-        for one in order.voided:
-            numbers = schemes[order.issuer_id].item_numbers(order.gtin, order.number, one.first, one.items)
-            items += [(order.gtin, order.number, number) for number in numbers.tolist()]
-    return Withdrawn(tuple(whole), tuple(items), tuple(left_out))
-
-
-async def _orders(session: Session) -> list[_Order]:
-    """The orders of which anything is withdrawn, oldest first."""
-    found: dict[int | None, _Order] = {}
-    for order_id, gtin, number, issuer_id, quantity, state, first, last in (await session.exec(_WITHDRAWN)).all():
-        recalled = state == OrderState.RECALLED
-        order = found.setdefault(order_id, _Order(gtin, number, issuer_id, quantity, recalled))
-        if first is not None and not recalled:
-            order.voided.append(IndexRange(first, last))
-    return list(found.values())
+        if part.issuer_id not in schemes:
+            schemes[part.issuer_id] = await scheme_of(session, vault, part.issuer_id)
+        indexes = np.concatenate([np.arange(span.first, span.last + 1, dtype=np.int64) for span in part.voided])
+        numbers = schemes[part.issuer_id].item_numbers_of(gtin, number, indexes)
+        items += [(gtin, number, item) for item in numbers.tolist()]
+    orders = tuple((order.gtin, order.order_number, order.order_number) for order in whole)
+    return Withdrawn(orders, tuple(items), tuple(left_out))

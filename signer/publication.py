@@ -83,7 +83,7 @@ async def publish(
         raise BundleLifetimeInvalid(f"a bundle lives 1 second to {LIFETIME_MAX.days} days")
     await take_turn(session)
     root = await roots.current(session, pin)
-    publisher = await roots.publisher_here(session, root)
+    publisher = await roots.publisher_here(session, service, root)
     before = await newer_than(session, 0)
     issued = int(now.timestamp())
     try:

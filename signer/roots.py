@@ -222,10 +222,13 @@ def _kept_or_made(service: SigningService, name: str, algorithm: Algorithm) -> S
         return service.create_named(name, algorithm)
 
 
-async def publisher_here(session: Session, root: Root) -> DocumentKey:
-    """The newest key of this custody with which the root lets bundles be signed. Raises PublisherMissing."""
+async def publisher_here(session: Session, service: SigningService, root: Root) -> DocumentKey:
+    """The newest key of this custody with which the root lets bundles be signed. Raises PublisherMissing, CustodyError.
+
+    The database may know keys of other machines' custodies, too.
+    """
     for key in reversed(await document_keys(session)):
-        if key.signer in root.publishers:
+        if key.signer in root.publishers and service.holds(key.custody_name, key.signer):
             return key
     raise PublisherMissing(
         "no key in this custody may sign trust bundles under the current root",

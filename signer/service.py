@@ -1,6 +1,7 @@
 """Signing: makes keys, and signs with them, through whatever custody holds the private side."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from kit.errors import ConfigurationError, Conflict
 from kit.settings import Settings
 from offline_sdk.algorithms import Algorithm
 from offline_sdk.cose import Signer
-from signer.custody import Custody, CustodyError
+from signer.custody import Custody, CustodyError, PrivateKeyMissing
 from signer.custody.file import FileCustody
 from signer.keys import (
     ORDER_NUMBER_MAX,
@@ -25,6 +26,8 @@ from signer.keys import (
     next_kid,
     take_turn,
 )
+
+_ANY_NAME = "reach"  # there need be no key of it: a custody that says so was reached
 
 
 class SigningKeyNotActive(Conflict):
@@ -44,6 +47,18 @@ class SigningService:
     def named(self, name: str) -> Signer:
         """The public side of a key that signs documents. Raises PrivateKeyMissing, or CustodyError when it is unfit."""
         return Signer(*self._custody.open(name))
+
+    def reach(self) -> None:
+        """Make sure that PIN or role let us in, as far as can be told without a key. Raises CustodyError."""
+        with suppress(PrivateKeyMissing):
+            self._custody.open(_ANY_NAME)
+
+    def holds(self, name: str, signer: Signer) -> bool:
+        """Whether custody has this very key under this name. Raises CustodyError when it cannot tell."""
+        try:
+            return self.named(name) == signer
+        except PrivateKeyMissing:
+            return False
 
     def sign_named(self, name: str, message: bytes) -> bytes:
         """A 64-byte signature by a key that signs documents. Raises PrivateKeyMissing, CustodyError."""

@@ -68,15 +68,16 @@ def _push_all(
     sums: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
     failure = None
-    while journal.waiting and failures < FAILURES_MAX:
+    was_heard = False
+    while (journal.waiting or not was_heard) and failures < FAILURES_MAX:
         try:
-            pushed = sync.push(trust.seq, trust.root_version)
+            pushed = sync.push(trust.seq, trust.root_version, also_empty=True)
         except SyncFailed as error:
             failure, failures = _said(error), failures + 1
             if failures < FAILURES_MAX:
                 time.sleep(backoff.failed(error.retry_after_s))
             continue
-        failure, failures = None, 0
+        failure, failures, was_heard = None, 0, True
         backoff.succeeded()
         sums.update(accepted=pushed.accepted, duplicate=pushed.duplicate, refused=pushed.refused)
         refusals.update(pushed.refusals)

@@ -23,7 +23,8 @@ from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.services import build
-from signer import publication, roots
+from scan_api.trust import Trust
+from signer import roots
 
 _PASSPHRASE_BYTES = 24
 HEADER_BYTES_MAX = 32 * 1024
@@ -104,7 +105,7 @@ def serve() -> None:
         settings = environment.load()
         logging.configure(settings.log_level)
         services = build(settings)
-        asyncio.run(_check_database(settings))
+        asyncio.run(_check(settings))
     except FanxingError as error:
         terminal.refuse(error, as_json=False)
     except SQLAlchemyError as error:
@@ -125,11 +126,13 @@ def serve() -> None:
     )
 
 
-async def _check_database(settings: Settings) -> None:
-    """A database that is away or has no tables is told of here, in one line; later it would be a traceback."""
+async def _check(settings: Settings) -> None:
+    """What would keep the server from starting is told of here, in one line; later it would be a traceback.
+
+    A database that is away or has no tables, a root file that is missing or another installation's.
+    """
     database = Database(settings.database)
     try:
-        async with database.reading() as session:
-            await publication.newer_than(session, 0)
+        await Trust(database, settings.root_pin_path, system_clock).refresh()
     finally:
         await database.close()

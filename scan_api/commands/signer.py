@@ -1,6 +1,8 @@
 """The signing agent of a machine whose workers hold no key."""
 
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from kit.clock import system_clock
 from kit.errors import FanxingError
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, out
+from signer.service import SigningAccess
 
 SOCKET_NAME = "signing-agent.sock"
 
@@ -31,6 +34,7 @@ def agent(
     try:
         settings = environment.load()
         custody = terminal.custody_access(settings)
+        _try(custody)
         room = SigningRoom(settings.database, vaults.load(settings.vault_key_path), custody, system_clock)
         place = (path or settings.home / SOCKET_NAME).absolute()
         serving = SigningAgent(place, room)
@@ -39,6 +43,19 @@ def agent(
     except OSError as error:
         terminal.refuse(terminal.FileRefused(f"{error.filename or path}: {error.strerror}"), as_json=as_json)
     serving.serve(lambda: _tell(place, as_json=as_json))
+
+
+def _try(custody: SigningAccess) -> None:
+    """Make sure that PIN or role are right before workers come: each would try a wrong PIN, and tokens lock.
+
+    In a process of its own, since few custodies outlive the forks that the agent makes later. Raises CustodyError.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        process.submit(_reach, custody).result()
+
+
+def _reach(custody: SigningAccess) -> None:
+    custody.open().reach()
 
 
 def _tell(place: Path, *, as_json: bool) -> None:

@@ -130,7 +130,7 @@ def _message(request: Request) -> device_signatures.Message:
 
 
 def _unpack(request: Request, body: bytes, bytes_max: int) -> bytes:
-    """The JSON in a body. Raises BodyTooLarge, before more than `bytes_max` of it stand in memory, and RequestInvalid."""
+    """The JSON in a body. Raises BodyTooLarge before more than `bytes_max` of it are in memory, and RequestInvalid."""
     if request.headers.get("content-type") != "application/json":
         raise RequestInvalid("the body is JSON; send `Content-Type: application/json`")
     encoding = request.headers.get("content-encoding")
@@ -150,7 +150,7 @@ def _unpack(request: Request, body: bytes, bytes_max: int) -> bytes:
 
 def _parse(model: type[Model], body: bytes) -> Model:
     try:
-        # Not `model_validate_json`: what does not fit it copies into its errors, and a body made for that costs seconds.
+        # `model_validate_json` copies into its errors what does not fit: a body made for that would cost ten seconds.
         return model.model_validate(from_json(body))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)

@@ -305,6 +305,14 @@ WRONG_ANSWERS = {
 }
 
 
+def test_a_quiet_scanner_gives_a_sign_of_life_when_asked(server: DeviceServer, journal: Journal, sync: Sync) -> None:
+    assert sync.push(7, 1).sent == 0
+    assert server.batches == []
+    assert sync.push(7, 1, also_empty=True).sent == 0
+    [batch] = server.batches
+    assert (batch["records"], batch["bundle_seq"], batch["root_version"], batch["waiting"]) == ([], 7, 1, 0)
+
+
 @pytest.mark.parametrize("case", list(WRONG_ANSWERS))
 def test_a_wrong_answer_marks_nothing(server: DeviceServer, journal: Journal, sync: Sync, case: str) -> None:
     journal.record(scan_of(1))

@@ -66,3 +66,12 @@ def test_a_pin_that_cannot_be_had_is_told(shop: Terminal, tmp_path: Path) -> Non
 @pytest.mark.parametrize("algorithm", ["rsa", "-9", ""])
 def test_an_unknown_algorithm_makes_no_key(shop: Terminal, algorithm: str) -> None:
     assert shop.run(f"key create --issuer 'Example Ice' --algorithm '{algorithm}'").exit_code == 2
+
+
+def test_an_agent_with_a_wrong_pin_does_not_begin(shop: Terminal, tmp_path: Path) -> None:
+    shop.ask("init")
+    (tmp_path / "wrong.pin").write_text("hunter2-hunter2")
+    (tmp_path / "wrong.pin").chmod(0o600)
+    shop.settings["FANXING_PKCS11_PIN_FILE"] = str(tmp_path / "wrong.pin")
+    assert shop.refusal(f"signer agent --socket {tmp_path / 'agent.sock'}") == "CustodyError"
+    assert not (tmp_path / "agent.sock").exists()

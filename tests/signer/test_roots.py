@@ -8,10 +8,10 @@ import pytest
 from kit.db import Database
 from offline_sdk.algorithms import Algorithm
 from offline_sdk.cose import Signer
-from signer import publication, roots
+from signer import publication, roots, service
 from signer.publication import TrustBundleRefused
 from signer.roots import PUBLISHER_NAME, ROOT_LIFETIME_MAX, ROOT_NAME, PublisherMissing, RootMissing, RootRefused
-from tests.signer.conftest import NOW, TrustDomain
+from tests.signer.conftest import NOW, PASSPHRASE, TrustDomain
 
 
 def renewed(domain: TrustDomain, version: int, publishers: list[Signer], expires: timedelta) -> bytes:
@@ -98,6 +98,20 @@ async def test_a_publisher_that_the_root_no_longer_names_publishes_nothing(
         await roots.install(session, renewed(domain, 2, [elsewhere], timedelta(days=9)), pin, NOW)
         with pytest.raises(PublisherMissing):
             await publication.publish(session, domain.service, pin, NOW)
+
+
+async def test_a_key_of_another_machines_custody_publishes_nothing_here(
+    database: Database, domain: TrustDomain
+) -> None:
+    async with database.writing() as session:
+        pin = await domain.pin(session)
+        mine = domain.service.named(PUBLISHER_NAME)
+        elsewhere = await roots.create_document_key(session, domain.service, "publisher-2", Algorithm.ED25519, NOW)
+        await roots.install(session, renewed(domain, 2, [mine, elsewhere.signer], timedelta(days=9)), pin, NOW)
+        (domain.folder / "publisher-2.key.json").unlink()
+        here = service.with_file_custody(domain.folder, lambda: PASSPHRASE)
+        root = await roots.current(session, pin)
+        assert (await roots.publisher_here(session, here, root)).custody_name == PUBLISHER_NAME
 
 
 async def test_a_publisher_that_had_left_is_not_named_again(database: Database, domain: TrustDomain) -> None:
