@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
-from . import cose
+from . import cose, program
 from .cose import TRUST_FILE_BYTES_MAX
 from .errors import TrustError, VerifyError
 from .root import read_pin
@@ -20,8 +19,6 @@ from .verifier import Verdict, Verifier
 EXIT_GENUINE: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_UNUSABLE: Final = 2
-EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell reports it
-EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports it
 
 LINE_BYTES_MAX: Final = 4096
 """What is kept of one line of input; no code text is nearly as long."""
@@ -51,16 +48,7 @@ bundle_seq, bundle_state and clock_suspect. Input that is not UTF-8 is shown wit
 
 def run() -> NoReturn:
     """Run the program on the process's own arguments and streams, and exit."""
-    try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone. Python flushes stdout once more at exit and would complain about that too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    sys.exit(status)
+    program.run(main)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from .. import program
 from ..errors import DeviceError, EnrolmentInvalid, NotEnrolled, SyncFailed, VerifyError
 from ..verifier import Action, Policy
 from .home import Home, HomeBusy
@@ -22,8 +23,6 @@ EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 EXIT_BUSY: Final = 3
 EXIT_NOT_ENROLLED: Final = 4
-EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell reports it
-EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports it
 BAUD_MIN: Final = 300
 BAUD_MAX: Final = 4_000_000
 _BAUD_DEFAULT: Final = 9_600
@@ -48,16 +47,7 @@ and counts as refused. Notices go to stderr, objects with the keys event and mes
 def run() -> NoReturn:
     """Run the program on the process's own arguments and streams, and exit."""
     os.umask(0o077)  # what the scanner writes is for its user alone
-    try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone. Python flushes stdout once more at exit and would complain about that too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    sys.exit(status)
+    program.run(main)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from offline_sdk import Bundle, Root, Signer, cli, format_pin
+from offline_sdk import Bundle, Root, Signer, cli, format_pin, program
 from tests.offline_sdk.trust_domain import root, root_document
 
 ROOT_FOLDER = Path(__file__).parents[2]
@@ -224,7 +224,7 @@ def test_reader_that_goes_away_is_no_crash(run: Run, folder: Path, genuine: str)
         process.stdin.write(f"{genuine}\n".encode() * 3)
         process.stdin.close()
         complaint = process.stderr.read()
-        assert (process.wait(timeout=60), complaint) == (cli.EXIT_BROKEN_PIPE, b"")
+        assert (process.wait(timeout=60), complaint) == (program.EXIT_BROKEN_PIPE, b"")
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:
