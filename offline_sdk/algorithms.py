@@ -43,9 +43,9 @@ class Algorithm(IntEnum):
 
     @classmethod
     def labelled(cls, label: str) -> "Algorithm":
-        """The algorithm of this name. Raises ValueError."""
+        """The algorithm of this name, also as "p256" or "ed25519". Raises ValueError."""
         for algorithm in cls:
-            if algorithm.label == label:
+            if algorithm.label.replace("-", "").lower() == label.replace("-", "").lower():
                 return algorithm
         raise ValueError(f"there is no algorithm {label}")
 

@@ -106,12 +106,12 @@ class Device:
     def enrolment(self) -> Enrolment:
         """Where the device is enrolled. Raises NotEnrolled."""
         if self._enrolment is None:
-            raise NotEnrolled("this device is not enrolled; scan an enrolment QR or type an enrolment code first")
+            raise NotEnrolled("this device is not enrolled; `fanxing-scanner enrol` does it, with an invitation's QR")
         return self._enrolment
 
     def enrolment_request(self, text: EnrolmentText, name: str) -> dict[str, str]:
         """The body of the request to enrol under this name, 1 to 100 printable characters. Raises EnrolmentInvalid."""
-        if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():  # as the server's Python sees it
             raise EnrolmentInvalid(f"a device's name has 1 to {NAME_CHARS_MAX} printable characters; choose another")
         return {"code": text.code, "public_key": self.public_key, "name": name}
 
@@ -122,7 +122,10 @@ class Device:
         """
         enrolment = _enrolment_of(text.server, name, answer)
         if text.pin not in (None, enrolment.pin):
-            raise PinMismatch("the server answered with another root than the enrolment QR; do not use this server")
+            raise PinMismatch(
+                "the server's root is not the pin that was given; compare the pin with the administrator's. If it was "
+                "mistyped, enrol again with the same code; if it is right, do not use this server"
+            )
         content = json.dumps(asdict(enrolment), ensure_ascii=False, indent=2) + "\n"
         try:
             _write_private(self._folder / STATE_FILE, content.encode(), replace=True)

@@ -222,7 +222,7 @@ def _successor(before: Root, document: Envelope) -> Root:
 
 def _check_threshold(right: int, threshold: int, whose: str) -> None:
     if right == 0:
-        raise ForeignRoot(f"a root document bears no right signature by {whose}; it is not of the pinned domain")
+        raise ForeignRoot(f"a root document bears no right signature by {whose}")
     if right < threshold:
         raise ThresholdMissed(f"a root document bears {right} right signatures of {threshold} needed by {whose}")
 

@@ -52,6 +52,11 @@ _JSON: Final = "application/json"
 _TRUST: Final = "application/cbor-seq"
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 _TIME_MS: Final = re.compile(r"[0-9]{1,15}")
+_NEXT_STEP: Final = {
+    "EnrolmentCodeInvalid": "the code is unknown or has expired: check it, or ask for a new invitation",
+    "EnrolmentCodeUsed": "another device has used the code: tell the administrator, and ask for a new invitation",
+}
+"""What to do about a refusal that waiting does not mend."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -138,7 +143,8 @@ class Link:
         said = f"status {reply.status}" if code is None else f"status {reply.status}, {code}"
         after = reply.headers.get("retry-after", "")
         wait_s = min(float(after), RETRY_AFTER_S_MAX) if _SECONDS.fullmatch(after) else None
-        return SyncFailed(f"{self.server} answered with {said}; nothing is lost, try again later", code, wait_s)
+        next_step = _NEXT_STEP.get(code or "", "nothing is lost, try again later")
+        return SyncFailed(f"{self.server} answered with {said}; {next_step}", code, wait_s)
 
     def _signed(self, device: Device, keyid: str, path: str, content: bytes) -> "_Message":
         """A POST with its RFC 9421 signature, made at the server's time as far as it is known."""

@@ -150,7 +150,7 @@ def advance(
     refuse_returned([root for root, _ in roots])
     memory = _remember_roots(memory, [root for root, _ in roots])
     if now is not None and now >= root.expires:
-        raise RootExpired(f"root version {root.version} has expired; get a newer trust file, or set the clock right")
+        raise RootExpired(f"root version {root.version} has expired; get a newer trust file, or correct the clock")
     bundle, document = _still_published(held, root, memory)
     if bundle_document is not None or deltas:
         bundle, document = _led_to(bundle, document, bundle_document, deltas, root.publishers)
@@ -158,7 +158,7 @@ def advance(
         if now is not None and now >= bundle.expires:
             raise BundleFrozen(
                 f"trust bundle {bundle.seq} has expired already, so newer ones are being held back; "
-                "get the newest, or set the clock right"
+                "get the newest; or correct the clock, when it stood in the future once"
             )
     return Trust(roots, bundle, document), memory
 

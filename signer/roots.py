@@ -240,7 +240,10 @@ def _followed(documents: list[bytes], pin: bytes) -> Root:
     try:
         return follow(cose.read(b"".join(documents)), pin)
     except VerifyError as error:
-        raise RootRefused(f"scanners would not follow this root: {error.message}") from None
+        raise RootRefused(
+            f"scanners would not follow this root: {error.message}",
+            hint="Enough holders must sign: `fanxing root show FILE` tells who has.",
+        ) from None
 
 
 def signed_by(document: bytes, signers: list[Signer]) -> list[Signer]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import DeviceRevoked, NotEnrolled, SyncFailed, VerifyError
@@ -33,6 +34,18 @@ class LinkState:
     word: str = "starting"
     last_sync_at: float | None = None
     error: str | None = None
+
+    @classmethod
+    def of(cls, said: object) -> "LinkState":
+        """How it was left by a scanner that has ended, from the `sync` of its status: offline, or shut out."""
+        fields = said if isinstance(said, dict) else {}
+        word = "revoked" if fields.get("link") == "revoked" else "offline"
+        try:
+            last = datetime.fromisoformat(fields["last_sync_at"]).timestamp()
+        except (KeyError, TypeError, ValueError):
+            last = None
+        error = fields.get("error")
+        return cls(word, last, error if isinstance(error, str) else None)
 
     def as_json(self) -> dict[str, Any]:
         """The fields for json.dumps."""

@@ -13,7 +13,6 @@ from ..errors import DeviceError, NotEnrolled
 from ..journal import Journal, Record
 from ..trust_store import CACHE_FILE
 from .background import LinkState
-from .counter import tally_of, today
 from .home import Home, timestamp
 from .show import Standing
 from .trust import Trust, TrustState, read_wall_clock
@@ -71,8 +70,8 @@ def _enrolment(home: Home) -> dict[str, Any] | None:
 
 def _standing(home: Home) -> dict[str, Any]:
     with home.held(), Journal.open(home.journal) as journal:
-        trust = Trust(home.trust, home.pin()).state()
-        return Standing(time.time(), tally_of(journal, today()), trust, LinkState("offline"), journal.waiting).as_json()
+        link = LinkState.of((home.said() or {}).get("sync"))
+        return Standing.now(journal, Trust(home.trust, home.pin()), link).as_json()
 
 
 def clock(home: Home) -> dict[str, Any]:

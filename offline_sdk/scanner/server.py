@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import Any, Final, TextIO
 
 from ..device import Device, EnrolmentText
-from ..errors import DeviceError, EnrolmentInvalid, SyncFailed, VerifyError
+from ..errors import DeviceError, DeviceRevoked, EnrolmentInvalid, SyncFailed, VerifyError
 from ..journal import Journal
 from ..sync import Backoff, Link, Pushed, Sync, enrol, fetch_trust
+from .background import LinkState
 from .home import Home
+from .show import Standing
 from .trust import Trust
 
 FAILURES_MAX: Final = 4
@@ -57,7 +59,14 @@ def synced(home: Home, progress: TextIO | None) -> dict[str, Any]:
         with Journal.open(home.journal) as journal:
             sync = Sync(device, journal)
             problem = _fetched(sync.link, trust)
-            total, failure = _push_all(sync, trust, journal, progress)
+            link = LinkState.of((home.said() or {}).get("sync"))
+            try:
+                total, failure = _push_all(sync, trust, journal, progress)
+            except DeviceRevoked as revoked:
+                home.say(Standing.now(journal, trust, LinkState("revoked", link.last_sync_at, revoked.code)).as_json())
+                raise
+            at, code = (time.time(), None) if failure is None else (link.last_sync_at, failure["code"])
+            home.say(Standing.now(journal, trust, LinkState("offline", at, code)).as_json())
     return {**total, "bundle_seq": trust.seq, "problem": failure or problem}
 
 

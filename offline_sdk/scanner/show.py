@@ -1,14 +1,16 @@
 """Show: what a scan and the scanner's state look like as lines, for people or for machines; `panel` has the screen."""
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TextIO
 
+from ..journal import Journal
 from .background import LinkState
-from .counter import Shown, Tally
+from .counter import Shown, Tally, tally_of, today
 from .home import timestamp
-from .trust import TrustState
+from .trust import Trust, TrustState
 from .words import (
     ADVICE,
     CLOCK_RIGHT,
@@ -53,6 +55,11 @@ class Standing:
     trust: TrustState
     link: LinkState
     waiting: int
+
+    @classmethod
+    def now(cls, journal: Journal, trust: Trust, link: LinkState) -> "Standing":
+        """How a scanner stands that is not at work."""
+        return cls(time.time(), tally_of(journal, today()), trust.state(), link, journal.waiting)
 
     def as_json(self) -> dict[str, Any]:
         """The fields for json.dumps."""

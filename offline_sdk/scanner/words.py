@@ -178,8 +178,8 @@ NEEDS_UPDATE: Final = Phrase(
     "The trust list is {state}: connect, or run fanxing-scanner update FILE",
 )
 NEEDS_CLOCK: Final = Phrase(
-    "时钟可疑:请校准时间;若时间无误,运行 fanxing-scanner clock correct",
-    "The clock is suspect: set it; if it is right, run fanxing-scanner clock correct",
+    "时钟可疑:请校准时间;若时间无误,运行 fanxing-scanner clock correct --yes",
+    "The clock is suspect: set it; if it is right, run fanxing-scanner clock correct --yes",
 )
 
 

@@ -142,3 +142,5 @@ def _show(result: dict[str, Any]) -> None:
     out.print(f"{result['items']:,} items of {order} {verb}: {result['ranges'] or 'none'}", soft_wrap=True)
     if result.get("dry_run"):
         out.print("Nothing was changed; --yes does it.")
+    else:
+        out.print("Scanners without a network hear of voided items with the next `fanxing bundle publish`.")

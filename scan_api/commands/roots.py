@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kit.clock import iso, system_clock
-from kit.errors import Invalid
+from kit.errors import Conflict, Invalid
 from kit.files import replacing
 from offline_sdk.algorithms import Algorithm
 from offline_sdk.cose import Signer
@@ -21,7 +21,14 @@ DRAFT_BYTES_MAX = 64 * 1024
 
 root = typer.Typer(help="Root documents: who may publish, and who may change that.", no_args_is_help=True)
 
+AlgorithmName = Annotated[
+    str, typer.Option("--algorithm", help="Ed25519, or P-256 for hardware that lacks it.", metavar="ALGORITHM")
+]
 Draft = Annotated[Path, typer.Argument(help="The root document's file.", dir_okay=False)]
+
+
+class DraftExists(Conflict):
+    code = "DraftExists"
 
 
 class SignerInvalid(Invalid):
@@ -31,14 +38,16 @@ class SignerInvalid(Invalid):
 @root.command("key")
 def create_key(
     name: Annotated[str, typer.Argument(help="Its name in custody, like root-2 or publisher-2.")],
-    algorithm: Annotated[str, typer.Option(help="Ed25519 or P-256.")] = Algorithm.ED25519.label,
+    algorithm: AlgorithmName = Algorithm.ED25519.label,
     as_json: Json = False,
 ) -> None:
     """Make a key for root documents or trust bundles, and print its public side. It counts once a root names it."""
 
     async def work() -> dict[str, Any]:
         async with terminal.workshop(signs=True, rooted=False) as shop, shop.database.writing() as session:
-            made = await roots.create_document_key(session, shop.signer, name, _algorithm(algorithm), system_clock())
+            made = await roots.create_document_key(
+                session, shop.signer, name, algorithm_named(algorithm), system_clock()
+            )
             return {"name": made.custody_name, "key": _written(made.signer), "kid": made.signer.kid.hex()}
 
     terminal.run(work, as_json=as_json, show=terminal.fields)
@@ -97,6 +106,8 @@ def draft(
 
     async def work() -> dict[str, Any]:
         async with terminal.workshop() as shop:
+            if file.exists():
+                raise DraftExists(f"there is {file} already, maybe with signatures on it", hint="Name another file.")
             now = await _current(shop)
             document = roots.draft(
                 now.domain if now else shop.settings.trust_domain,
@@ -165,7 +176,8 @@ def _read(file: Path) -> bytes:
         return handle.read(DRAFT_BYTES_MAX)
 
 
-def _algorithm(label: str) -> Algorithm:
+def algorithm_named(label: str) -> Algorithm:
+    """The algorithm that a person named. Raises SignerInvalid."""
     try:
         return Algorithm.labelled(label)
     except ValueError:
@@ -177,7 +189,7 @@ def _algorithm(label: str) -> Algorithm:
 def _signer(text: str) -> Signer:
     label, _, public = text.partition(":")
     try:
-        return Signer(_algorithm(label), bytes.fromhex(public))
+        return Signer(algorithm_named(label), bytes.fromhex(public))
     except (ValueError, VerifyError):
         raise SignerInvalid(
             "a key is written ALGORITHM:HEX, as `fanxing root key` prints it", hint="Compare it digit by digit."

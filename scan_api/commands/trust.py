@@ -1,7 +1,6 @@
 """Issuers, their keys, revocations, and the trust bundles that tell scanners of them."""
 
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +8,15 @@ import typer
 from sqlmodel import col, select
 
 from codes.catalogue import gtin14
+from codes.orders import orders_of
 from codes.serials import create_serial_key
 from kit.clock import iso, system_clock
+from kit.db import Session
 from kit.errors import Invalid
 from kit.files import replacing
 from offline_sdk.algorithms import Algorithm
 from scan_api.commands import terminal
+from scan_api.commands.roots import AlgorithmName, algorithm_named
 from scan_api.commands.terminal import Json, out
 from signer import keys, publication
 from signer.keys import Issuer, KeyState, SigningKey
@@ -25,17 +27,6 @@ key = typer.Typer(help="Signing keys of issuers.", no_args_is_help=True)
 bundle = typer.Typer(help="Trust bundles: what scanners know.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Option("--issuer", help="The issuer's name.")]
-
-
-class KeyAlgorithm(StrEnum):
-    """Signature algorithms, as commands name them."""
-
-    ED25519 = "ed25519"
-    P256 = "p256"
-
-    @property
-    def registered(self) -> Algorithm:
-        return Algorithm.ED25519 if self is KeyAlgorithm.ED25519 else Algorithm.ESP256
 
 
 class RevokeWhat(Invalid):
@@ -109,9 +100,7 @@ def list_keys(as_json: Json = False) -> None:
 @key.command("create")
 def create_key(
     name: Name,
-    algorithm: Annotated[
-        KeyAlgorithm, typer.Option(help="P-256 is for hardware that lacks Ed25519.", case_sensitive=False)
-    ] = KeyAlgorithm.ED25519,
+    algorithm: AlgorithmName = Algorithm.ED25519.label,
     order_min: Annotated[int, typer.Option(help="The first order number it may sign.")] = keys.ORDER_NUMBER_MIN,
     order_max: Annotated[int, typer.Option(help="The last order number it may sign.")] = keys.ORDER_NUMBER_MAX,
     as_json: Json = False,
@@ -119,11 +108,11 @@ def create_key(
     """Give an issuer another key, which signs its orders from now on, and publish a new trust bundle."""
 
     async def work() -> dict[str, Any]:
-        now = system_clock()
+        now, kind = system_clock(), algorithm_named(algorithm)
         async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             owner = await keys.issuer_named(session, name)
             made = await shop.signer.create_key(
-                session, owner, now, algorithm=algorithm.registered, order_min=order_min, order_max=order_max
+                session, owner, now, algorithm=kind, order_min=order_min, order_max=order_max
             )
             return {
                 "issuer": owner.name,
@@ -167,7 +156,16 @@ def revoke_key(
         async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             found = await keys.key_numbered(session, kid)
             if not yes:
-                return {"kid": found.kid, "state": found.state, "dry_run": True}
+                owner = await session.get_one(Issuer, found.issuer_id)
+                signed = [order for order in await orders_of(session) if order.kid == kid]
+                return {
+                    "kid": found.kid,
+                    "state": found.state,
+                    "issuer": owner.name,
+                    "orders_refused": len(signed),
+                    "codes_refused": sum(order.quantity * len(order.faces) for order in signed),
+                    "dry_run": True,
+                }
             ended = await keys.end_key(session, kid, KeyState.REVOKED, now)
             return {"kid": ended.kid, "state": ended.state, **_about(await shop.publish(session, now))}
 
@@ -179,15 +177,23 @@ def revoke(
     serial: Annotated[str | None, typer.Option(help="One item: its 14-digit serial.")] = None,
     order: Annotated[int | None, typer.Option(help="A whole order: its number.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept for the record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: there is no way back.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Refuse the codes of one item or one order from now on, and publish a new trust bundle."""
+    """Refuse the codes of one item or one order for good, and publish a new trust bundle. Without --yes, say which."""
 
     async def work() -> dict[str, Any]:
         now = system_clock()
-        async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
+        async with terminal.workshop(signs=yes) as shop, shop.database.writing() as session:
             if (serial is None) == (order is None):
                 raise RevokeWhat("say either --serial or --order", hint="An item or an order, not both.")
+            if not yes:
+                return {
+                    "gtin": gtin14(gtin),
+                    "serial": serial,
+                    **await _of_order(session, gtin, order),
+                    "dry_run": True,
+                }
             if serial is not None:
                 await keys.revoke_item(session, gtin14(gtin), serial, reason, now)
             else:
@@ -195,6 +201,14 @@ def revoke(
             return {"gtin": gtin14(gtin), "serial": serial, "order": order, **_about(await shop.publish(session, now))}
 
     terminal.run(work, as_json=as_json, show=_show_published)
+
+
+async def _of_order(session: Session, gtin: str, number: int | None) -> dict[str, Any]:
+    """What would be refused with an order; revoking one that was never made is allowed, its key may be stolen."""
+    if number is None:
+        return {}
+    made = [one for one in await orders_of(session) if (one.gtin, one.order_number) == (gtin14(gtin), number)]
+    return {"order": number, "items_refused": sum(one.quantity for one in made)}
 
 
 @bundle.command("publish")

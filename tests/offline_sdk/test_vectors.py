@@ -44,6 +44,22 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 PATH = re.compile(r"/([12])([0-9]{5})([0-9]{155})/01/([0-9]{14})/21/([0-9]{5})([0-9]{9})", re.ASCII)
 
 
+_Y_OF_ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
+SMALL_ORDER_R = {
+    bytes.fromhex(text)
+    for text in (
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "00" * 32,
+        "00" * 31 + "80",
+        _Y_OF_ORDER_8,
+        _Y_OF_ORDER_8[:-2] + "85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    )
+}
+
+
 def of_kind(kind: str) -> list[str]:
     return [name for name, path in VECTORS.items() if json.loads(path.read_bytes())["kind"] == kind]
 
@@ -61,7 +77,8 @@ def signature_is_right(alg: int, public: bytes, message: bytes, signature: bytes
     try:
         if alg == -19:
             Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-            return int.from_bytes(second, "little") < ED25519_ORDER
+            # What OpenSSL takes besides: an R of small order (docs/trust-bundle.md, Algorithms).
+            return int.from_bytes(second, "little") < ED25519_ORDER and first not in SMALL_ORDER_R
         r, s = int.from_bytes(first, "big"), int.from_bytes(second, "big")
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))

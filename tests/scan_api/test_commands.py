@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import Result
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
@@ -54,7 +55,10 @@ class Terminal:
             "FANXING_BASE_URL": BASE_URL,
             **self.settings,
         }
-        return CliRunner().invoke(app, shlex.split(line), env=environment)
+        try:
+            return CliRunner().invoke(app, shlex.split(line), env=environment)
+        finally:
+            structlog.reset_defaults()  # `serve` sets logging up, to a standard error that is closed by now
 
     def ask(self, line: str) -> Any:
         """What the command answers to a machine when all is well."""
@@ -183,7 +187,12 @@ def test_order_from_a_dry_run_to_codes_that_scanners_take(shop: Terminal, tmp_pa
     verifier = Verifier(trusted(bundle.read_bytes(), shop.home / "root.pin"))
     assert all(verifier.check(row["code_text"]).is_genuine for row in rows)
     serial = rows[0]["serial"]
-    revoked = shop.ask(f"revoke --gtin {GTIN} --serial {serial} --reason stolen")
+    assert shop.ask(f"revoke --gtin {GTIN} --serial {serial}")["dry_run"] is True
+    assert shop.ask(f"revoke --gtin {GTIN} --order 1")["items_refused"] == 20
+    would = shop.ask("key revoke 1")
+    assert (would["dry_run"], would["orders_refused"], would["codes_refused"]) == (True, 1, 40)
+    assert shop.ask("bundle show")["seq"] == 1
+    revoked = shop.ask(f"revoke --gtin {GTIN} --serial {serial} --reason stolen --yes")
     assert revoked["bundle_seq"] == 2
     assert shop.ask("bundle show")["seq"] == 2
     assert shop.ask("bundle publish --days 7")["bundle_seq"] == 3
@@ -263,7 +272,7 @@ REFUSED = {
     "key rotate --issuer nobody": "IssuerUnknown",
     "key revoke 99 --yes": "SigningKeyUnknown",
     f"revoke --gtin {GTIN}": "RevokeWhat",
-    f"revoke --gtin {GTIN} --serial 1 --reason x": "RevocationInvalid",
+    f"revoke --gtin {GTIN} --serial 1 --reason x --yes": "RevocationInvalid",
     "api-key create --role shop --label x": "ApiKeyInvalid",
     "api-key revoke 0000": "ApiKeyUnknown",
     CAMPAIGN.replace("--budget 100", "--budget 95"): "CampaignInvalid",

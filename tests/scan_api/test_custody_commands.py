@@ -65,7 +65,7 @@ def test_a_pin_that_cannot_be_had_is_told(shop: Terminal, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("algorithm", ["rsa", "-9", ""])
 def test_an_unknown_algorithm_makes_no_key(shop: Terminal, algorithm: str) -> None:
-    assert shop.run(f"key create --issuer 'Example Ice' --algorithm '{algorithm}'").exit_code == 2
+    assert shop.refusal(f"key create --issuer 'Example Ice' --algorithm '{algorithm}'") == "SignerInvalid"
 
 
 def test_an_agent_with_a_wrong_pin_does_not_begin(shop: Terminal, tmp_path: Path) -> None:

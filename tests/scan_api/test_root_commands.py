@@ -106,14 +106,23 @@ def test_a_first_root_under_which_nothing_can_be_published_bars_no_other(bare: T
     holder = machine("anna")
     root, elsewhere = (holder.ask(f"root key {name}")["key"] for name in ("root-anna", "publisher-anna"))
     here = bare.ask("root key publisher-1")["key"]
-    draft = bare.home / "root-1.cbor"
     for publisher in (elsewhere, here):
+        draft = bare.home / f"root-of-{publisher[-8:]}.cbor"
         bare.ask(f"root draft --out {draft} --root-key {root} --publisher {publisher}")
         holder.ask(f"root sign {draft} --key root-anna --yes")
         if publisher == elsewhere:
             assert bare.refusal(f"root install {draft}") == "PublisherMissing"
             assert not (bare.home / "root.pin").exists()
     assert bare.ask(f"root install {draft}")["bundle_seq"] == 1
+
+
+@ON_SQLITE
+def test_a_draft_is_not_written_over_another_that_may_be_signed(shop: Terminal) -> None:
+    draft = shop.home / "root-2.cbor"
+    shop.ask(f"root draft --out {draft}")
+    before = draft.read_bytes()
+    assert shop.refusal(f"root draft --out {draft}") == "DraftExists"
+    assert draft.read_bytes() == before
 
 
 @ON_SQLITE

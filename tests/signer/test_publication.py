@@ -12,7 +12,6 @@ from sqlmodel import col, select
 from kit.db import Database
 from offline_sdk import Algorithm, Bundle, BundleUntrusted, Signer, Verifier
 from signer import keys, publication, roots
-from signer.custody import CustodyError
 from signer.keys import KeyState
 from signer.publication import (
     LIFETIME_DEFAULT,
@@ -22,7 +21,7 @@ from signer.publication import (
     TrustBundleMissing,
     TrustBundleRefused,
 )
-from signer.roots import RootRefused
+from signer.roots import PublisherMissing, RootRefused
 from tests.signer.conftest import GTIN, NOW, TrustDomain
 
 SERIAL = "00004000000042"
@@ -199,7 +198,7 @@ async def test_without_the_publisher_key_nothing_is_published(
     async with database.writing() as session:
         await domain.pin(session)
         (domain.folder / "publisher-1.key.json").unlink()
-        with pytest.raises(CustodyError, match="no private key named publisher-1"):
+        with pytest.raises(PublisherMissing):
             await publication.publish(session, reopened().service, await domain.pin(session), NOW)
 
 

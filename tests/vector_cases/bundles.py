@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import cbor2
@@ -91,6 +92,12 @@ def bundle_vector(note: str, document: bytes, error: str | None) -> dict[str, An
 _Case = tuple[str, bytes, str | None]
 
 
+_OFF_CURVE: Final = BundleKey(1, b"\x02" + bytes(31), "No point of the curve", ("690123456",))
+# Unassigned, new, outside the basic plane, and the first and last ones of ranges that may stand in names.
+_NAME: Final = "\u0378\U0001fae9\U0001f9ca !~\u00a1\ufffd"
+_NAMED: Final = BundleKey(1, key("code 1").public, _NAME, ("690123456",))
+
+
 def _right() -> list[_Case]:
     edges = Bundle(
         "d" * 100,
@@ -104,6 +111,7 @@ def _right() -> list[_Case]:
         ),
         prev=bytes(32),
     )
+    named = replace(FIRST, domain=_NAME, keys=(_NAMED,))
     earliest = Bundle("d", 1, 0, 1, (code_key(0, "code 1", "0", issuer="i", not_before=0, not_after=0),))
     touching = Revocations((0, 99_999), (OrderRange(GTIN_A, 0, 0), OrderRange(GTIN_A, 1, 99_999)))
     return [
@@ -113,6 +121,12 @@ def _right() -> list[_Case]:
         ("right signed with P-256", published(FULL, _P256_PUBLISHER), None),
         ("right highest values", published(edges, PUBLISHER), None),
         ("right lowest values", published(earliest, PUBLISHER), None),
+        ("right Ed25519 key off the curve", published(replace(FIRST, keys=(_OFF_CURVE,)), PUBLISHER), None),
+        (
+            "right names of any printable characters",
+            published(named, PUBLISHER),
+            None,
+        ),
         ("right order ranges that touch", published(Bundle(DOMAIN, 1, 0, 1, (), touching), PUBLISHER), None),
     ]
 

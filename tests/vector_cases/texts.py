@@ -1,5 +1,6 @@
 """Texts: code texts with every stage of judging them."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,16 @@ def _with(
 _Case = tuple[Any, ...]
 
 
+def _with_neutral_r(by: Key, message: bytes) -> bytes:
+    """What a cofactored or a careless verifier takes: S = k·a solves S·B = R + k·A for R = 0."""
+    scalar = bytearray(hashlib.sha512(by.secret).digest()[:32])
+    scalar[0] &= 0xF8
+    scalar[31] = scalar[31] & 0x7F | 0x40
+    neutral = b"\x01" + bytes(31)
+    k = int.from_bytes(hashlib.sha512(neutral + by.public + message).digest(), "little")
+    return neutral + (k * int.from_bytes(scalar, "little") % ED25519_ORDER).to_bytes(32, "little")
+
+
 def _signatures() -> list[_Case]:
     ed, p256 = _ED.sign(_message(20)), _P256.sign(_message(24))
     zero, order = bytes(32), P256_ORDER.to_bytes(32, "big")
@@ -167,6 +178,7 @@ def _signatures() -> list[_Case]:
         ("Ed25519 S plus L", _with(20, unreduced_s(ed)), bad),
         ("Ed25519 S is L", _with(20, ed[:32] + ED25519_ORDER.to_bytes(32, "little")), bad),
         ("Ed25519 S has its top bits set", _with(20, ed[:63] + bytes([ed[63] | 0xE0])), bad),
+        ("Ed25519 R is the neutral point and S is right for it", _with(20, _with_neutral_r(_ED, _message(20))), bad),
         ("Ed25519 R is the neutral point and S is 0", _with(20, b"\x01" + bytes(63)), bad),
         ("Ed25519 R not canonical", _with(20, b"\xee" + b"\xff" * 30 + b"\x7f" + bytes(32)), bad),
         ("Ed25519 sign bit of R changed", _with(20, ed[:31] + bytes([ed[31] ^ 0x80]) + ed[32:]), bad),
