@@ -37,17 +37,18 @@ class RevokeWhat(Invalid):
 def create_issuer(
     name: Annotated[str, typer.Option(help="The company's name, as scanners show it.")],
     gtin_prefix: Annotated[list[str], typer.Option(help="A GS1 company prefix of its own; may be given again.")],
+    algorithm: AlgorithmName = Algorithm.ED25519.label,
     as_json: Json = False,
 ) -> None:
     """Register an issuer, give it a signing key and a serial key, and publish a new trust bundle."""
 
     async def work() -> dict[str, Any]:
-        now = system_clock()
+        now, kind = system_clock(), algorithm_named(algorithm)
         async with terminal.workshop(signs=True) as shop, shop.database.writing() as session:
             made = await keys.create_issuer(session, name, gtin_prefix, now)
             assert made.issuer_id is not None
             create_serial_key(session, shop.vault, made.issuer_id)
-            signing = await shop.signer.create_key(session, made, now)
+            signing = await shop.signer.create_key(session, made, now, algorithm=kind)
             published = await shop.publish(session, now)
             return {"issuer": made.name, "gtin_prefixes": made.gtin_prefixes, "kid": signing.kid, **_about(published)}
 

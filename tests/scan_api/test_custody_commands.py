@@ -37,14 +37,17 @@ def test_an_installation_lives_on_a_token(shop: Terminal, tmp_path: Path) -> Non
     shop.ask(f"product create --brand ice --gtin {GTIN} --name-zh 绿豆冰 --name-en 'Mung Bean Ice'")
     made = shop.ask("key create --issuer 'Example Ice' --algorithm p256")
     assert (made["kid"], made["algorithm"]) == (2, "P-256")
+    shop.ask("issuer create --gtin-prefix 6901234 --name 'Another' --algorithm P-256")
+    assert shop.ask("key list")[2]["algorithm"] == "P-256"
     order = f"order create --gtin {GTIN} --quantity 20 --face outer --export csv --workers 1"
     shop.ask(f"{order} --out {tmp_path / 'p256'}")
     assert shop.ask(f"order verify {tmp_path / 'p256'}")["kid"] == 2
-    assert shop.ask("key rotate --issuer 'Example Ice'")["kid"] == 3
+    assert shop.ask("key rotate --issuer 'Example Ice'")["kid"] == 4
     assert shop.ask("key revoke 1 --yes")["state"] == "revoked"
     assert [(key["state"], key["algorithm"]) for key in shop.ask("key list")] == [
         ("revoked", "Ed25519"),
         ("retired", "P-256"),
+        ("active", "P-256"),
         ("active", "P-256"),
     ]
     for name in os.listdir(shop.home):
