@@ -254,6 +254,7 @@ async def test_leases_end_in_time(factory: SmallFactory) -> None:
     assert run.lease_until == NOW + LEASE
 
 
+@pytest.mark.slow
 @ON_SQLITE
 async def test_a_ray_cluster_makes_the_same_files(
     factory: SmallFactory, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,14 +25,14 @@ from tests.fuzz.__main__ import TARGETS, target_named
 from tests.fuzz.target import Finding, Target, must
 
 RUNS = {
-    "code_text": 20_000,
-    "item_set": 5_000,
+    "code_text": 10_000,
+    "item_set": 2_000,
     "bundle_parser": 10_000,
     "delta_parser": 10_000,
     "root_parser": 10_000,
-    "bundle": 2_000,
-    "delta": 1_500,
-    "root": 1_000,
+    "bundle": 1_000,
+    "delta": 700,
+    "root": 600,
 }
 
 

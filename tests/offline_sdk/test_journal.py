@@ -575,7 +575,7 @@ def record_until_killed(path: Path, seed: int, lines: int, how: str) -> dict[int
     return {int(number): serial for number, serial in whole}
 
 
-@pytest.mark.parametrize(("how", "kills", "lines_max"), [("waiting", 30, 60), ("answered", 6, 900)])
+@pytest.mark.parametrize(("how", "kills", "lines_max"), [("waiting", 15, 60), ("answered", 6, 900)])
 def test_no_kill_loses_or_doubles_a_scan_that_was_shown(path: Path, how: str, kills: int, lines_max: int) -> None:
     chance = random.Random(kills)
     printed: dict[int, str] = {}
