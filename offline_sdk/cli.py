@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
-from . import cose, program
+from . import program
 from .cose import TRUST_FILE_BYTES_MAX
 from .errors import TrustError, VerifyError
 from .root import read_pin
-from .trust_store import Memory, Trust, TrustStore, advance
+from .trust_store import TrustStore, read_trust
 from .verifier import Verdict, Verifier
 
 EXIT_GENUINE: Final = 0
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         pin = read_pin(_read(wanted.root, ROOT_FILE_BYTES_MAX))
         if wanted.state is None:
-            trust, _memory = advance(Trust(), cose.read(_read(wanted.trust, TRUST_FILE_BYTES_MAX)), pin, Memory(), None)
+            trust = read_trust(_read(wanted.trust, TRUST_FILE_BYTES_MAX), pin)
             return _work(wanted, Verifier(trust.held_bundle, root_expires=trust.held_root.expires), None)
         store = TrustStore(wanted.state, pin)
         if wanted.update is None:

@@ -163,6 +163,11 @@ def advance(
     return Trust(roots, bundle, document), memory
 
 
+def read_trust(content: bytes, pin: bytes) -> Trust:
+    """What a trust file says to who holds nothing yet and remembers nothing: raises as `advance` does."""
+    return advance(Trust(), cose.read(content), pin, Memory(), None)[0]
+
+
 def _sorted(envelopes: Sequence[Envelope]) -> tuple[list[Envelope], Envelope | None, list[Envelope]]:
     kinds = list(DocumentType)
     places = [kinds.index(envelope.type) for envelope in envelopes]

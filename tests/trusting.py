@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from offline_sdk import cose
 from offline_sdk.bundle import Bundle
 from offline_sdk.root import read_pin
-from offline_sdk.trust_store import Memory, Trust, advance
+from offline_sdk.trust_store import read_trust
 
 
 def trusted(content: bytes, pin_file: Path) -> Bundle:
     """The bundle of a trust file, followed from the pin in this file."""
-    return advance(Trust(), cose.read(content), read_pin(pin_file.read_bytes()), Memory(), None)[0].held_bundle
+    return read_trust(content, read_pin(pin_file.read_bytes())).held_bundle

@@ -36,11 +36,10 @@ from kit.errors import ConfigurationError, FanxingError, Invalid, Unavailable
 from kit.files import replacing
 from kit.settings import Settings
 from kit.vault import Vault
-from offline_sdk import cose
 from offline_sdk.bundle import Bundle
 from offline_sdk.errors import VerifyError
 from offline_sdk.root import format_pin, read_pin
-from offline_sdk.trust_store import Memory, Trust, advance
+from offline_sdk.trust_store import read_trust
 from scan_api.withdrawals import withdrawn
 from signer import publication, roots, service
 from signer.keys import take_turn
@@ -251,8 +250,7 @@ def print_json(document: Any) -> None:
 def trusted_bundle(trust: Path, root: Path) -> Bundle:
     """A brand's trust bundle from its two files, for who has no database. Raises TrustBundleRefused."""
     try:
-        pin = read_pin(root.read_bytes())
-        return advance(Trust(), cose.read(trust.read_bytes()), pin, Memory(), None)[0].held_bundle
+        return read_trust(trust.read_bytes(), read_pin(root.read_bytes())).held_bundle
     except VerifyError as error:
         raise TrustBundleRefused(f"{trust}: {error.message}", hint="Get both files from the brand anew.") from None
 
