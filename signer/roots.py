@@ -170,12 +170,7 @@ def draft(
 def read_draft(document: bytes) -> Root:
     """What a root document says, whoever signed it. Raises RootRefused. For people who are to sign it."""
     try:
-        (envelope,) = cose.read(document)
-        if envelope.type is not DocumentType.ROOT:
-            raise RootRefused("this is not a root document")
-        return Root.from_payload(envelope.payload)
-    except ValueError:
-        raise RootRefused("this is not one root document but several") from None
+        return Root.from_payload(_envelope_of(document).payload)
     except VerifyError as error:
         raise RootRefused(f"this is no root document: {error.message}") from None
 
@@ -183,7 +178,7 @@ def read_draft(document: bytes) -> Root:
 def sign(service: SigningService, name: str, document: bytes) -> bytes:
     """The root document with a signature more, by the key of this custody name. Raises RootRefused, CustodyError."""
     read_draft(document)
-    (envelope,) = cose.read(document)
+    envelope = _envelope_of(document)
     signer = service.named(name)
     signature = service.sign_named(name, cose.to_be_signed(DocumentType.ROOT, envelope.payload, signer))
     return cose.countersign(envelope, signer, signature)
@@ -236,6 +231,19 @@ async def publisher_here(session: Session, service: SigningService, root: Root) 
     )
 
 
+def _envelope_of(document: bytes) -> cose.Envelope:
+    """The envelope of one root document. Raises RootRefused for anything else."""
+    try:
+        envelopes = cose.read(document)
+    except VerifyError as error:
+        raise RootRefused(f"this is no root document: {error.message}") from None
+    if len(envelopes) > 1:
+        raise RootRefused("this is not one root document but several")
+    if envelopes[0].type is not DocumentType.ROOT:
+        raise RootRefused("this is not a root document")
+    return envelopes[0]
+
+
 def _followed(documents: list[bytes], pin: bytes) -> Root:
     try:
         return follow(cose.read(b"".join(documents)), pin)
@@ -248,8 +256,5 @@ def _followed(documents: list[bytes], pin: bytes) -> Root:
 
 def signed_by(document: bytes, signers: list[Signer]) -> list[Signer]:
     """Those of these signers whose right signature a root document bears, in the given order. Raises RootRefused."""
-    try:
-        right = cose.right_signers(cose.read(document)[0], signers)
-    except VerifyError as error:
-        raise RootRefused(f"this is no root document: {error.message}") from None
+    right = cose.right_signers(_envelope_of(document), signers)
     return [signer for signer in dict.fromkeys(signers) if signer in right]

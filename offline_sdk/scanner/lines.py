@@ -13,7 +13,6 @@ READ_BYTES: Final = 65_536
 PLUG_WAIT_S: Final = 1.0
 """How often a serial port that is gone is looked for."""
 
-_ENDS: Final = b"\r\n"
 _CONTROL_D: Final = b"\x04"
 
 

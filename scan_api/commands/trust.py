@@ -1,5 +1,6 @@
 """Issuers, their keys, revocations, and the trust bundles that tell scanners of them."""
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 from sqlmodel import col, select
 
 from codes.catalogue import gtin14
-from codes.orders import orders_of
+from codes.orders import OrderUnknown, order_numbered, orders_of
 from codes.serials import create_serial_key
 from kit.clock import iso, system_clock
 from kit.db import Session
@@ -208,8 +209,10 @@ async def _of_order(session: Session, gtin: str, number: int | None) -> dict[str
     """What would be refused with an order; revoking one that was never made is allowed, its key may be stolen."""
     if number is None:
         return {}
-    made = [one for one in await orders_of(session) if (one.gtin, one.order_number) == (gtin14(gtin), number)]
-    return {"order": number, "items_refused": sum(one.quantity for one in made)}
+    quantity = 0
+    with suppress(OrderUnknown):
+        quantity = (await order_numbered(session, gtin14(gtin), number)).quantity
+    return {"order": number, "items_refused": quantity}
 
 
 @bundle.command("publish")
