@@ -9,15 +9,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint, Text, UniqueConstraint, false, update
+from sqlalchemy import CheckConstraint, Text, UniqueConstraint, false, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, func, select
 
 from codes.catalogue import Brand, Product, gtin14, product_with
 from codes.pipeline import Recipe
 from codes.serials import ITEM_NUMBERS, SerialScheme, scheme_of
+from kit import locks
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
+from kit.paging import Position, newest_first
 from kit.vault import Vault
 from offline_sdk.code_text import Profile, check_base_url
 from offline_sdk.errors import Malformed
@@ -227,7 +229,14 @@ async def recall(session: Session, order: CodeOrder, reason: str) -> bool:
     return await _move(session, order, OrderState.RECALLED, reason.strip())
 
 
+def lock_of(order_id: int) -> int:
+    """The lock that claims with items of an order share."""
+    return locks.key_of("order", order_id)
+
+
 async def _move(session: Session, order: CodeOrder, state: OrderState, reason: str | None) -> bool:
+    assert order.order_id is not None
+    await locks.change(session, lock_of(order.order_id))
     # The database decides, not the row in hand: two callers may activate at once, and an activation may meet a recall.
     moved = await session.exec(
         update(CodeOrder)
@@ -237,6 +246,18 @@ async def _move(session: Session, order: CodeOrder, state: OrderState, reason: s
     session.add(order)  # it may have been read in a session that is closed by now
     await session.refresh(order)
     return moved.rowcount > 0
+
+
+async def newest_of(
+    session: Session, brand_id: int, gtin_prefixes: Sequence[str], after: Position | None, count: int
+) -> Sequence[CodeOrder]:
+    """A brand's latest orders of GTINs under one of the prefixes, or of any when there is none, for a page of them."""
+    query = select(CodeOrder).join(Product, col(CodeOrder.gtin) == Product.gtin).where(Product.brand_id == brand_id)
+    if gtin_prefixes:
+        # A company prefix starts after the indicator digit of a GTIN-14.
+        query = query.where(or_(*(func.substr(CodeOrder.gtin, 2).startswith(prefix) for prefix in gtin_prefixes)))
+    page = newest_first(query, col(CodeOrder.created_at), col(CodeOrder.order_id), after, count)
+    return (await session.exec(page)).all()
 
 
 async def orders_of(session: Session, brand_id: int | None = None) -> Sequence[CodeOrder]:

@@ -5,7 +5,7 @@ intervals are stored, disjoint and as few as can be; no work here grows with the
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -14,10 +14,12 @@ from typing import ClassVar
 from sqlalchemy import CheckConstraint, Text, bindparam, delete, insert
 from sqlmodel import Field, SQLModel, col, func, select
 
-from codes.orders import CodeOrder, OrderState, OrderStateForbids
+from codes.orders import CodeOrder, OrderState, OrderStateForbids, lock_of
 from codes.serials import ITEM_DIGITS, ITEM_NUMBERS, SerialScheme
+from kit import locks
 from kit.db import Session, table_of
 from kit.errors import Conflict, Invalid
+from kit.procedures import Kind, Step
 from offline_sdk.code_text import ORDER_DIGITS
 
 RANGES_PER_CALL_MAX = 1_000
@@ -212,13 +214,28 @@ async def state_at(session: Session, order: CodeOrder, index: int) -> ItemState:
     return await _state_of(session, order.order_id, order.state, order.has_ranges, index)
 
 
-async def hold(session: Session, order_id: int, index: int) -> ItemState:
-    """The same, and keep it so until the transaction ends: a recall or a change of ranges waits for it, or is seen."""
-    held = (
-        select(CodeOrder.state, CodeOrder.has_ranges).where(CodeOrder.order_id == order_id).with_for_update(read=True)
-    )
-    order_state, has_ranges = (await session.exec(held)).one()
-    return await _state_of(session, order_id, order_state, has_ranges, index)
+HOLDING_PARAMETERS: Mapping[str, Kind] = {"order": Kind.INTEGER, "order_lock": Kind.BIGINT, "issue_index": Kind.INTEGER}
+HOLDING: Sequence[Step] = (
+    Step(f"[[{locks.SHARE_SQL.format(key=':order_lock')}]]"),
+    Step(
+        """
+        SELECT 1 FROM (
+            SELECT state, CASE WHEN has_ranges THEN (
+                SELECT CASE WHEN last_index >= :issue_index THEN value END FROM order_range
+                WHERE order_id = :order AND layer = 'state' AND first_index <= :issue_index
+                ORDER BY first_index DESC LIMIT 1
+            ) END AS value
+            FROM code_order WHERE order_id = :order
+        ) AS found
+        WHERE (state = 'active' AND coalesce(value, '') <> 'voided') OR (state = 'dormant' AND value = 'active')
+        """,
+        refusal="ItemNotActive",
+    ),
+)
+"""Steps that go on only with an item that is on sale, and keep it so until the transaction ends.
+
+A recall or a change of ranges waits for it, or is seen.
+"""
 
 
 async def _state_of(
@@ -287,6 +304,8 @@ def written(ranges: Sequence[IndexRange]) -> str:
 async def _lock(session: Session, order: CodeOrder, ranges: Sequence[IndexRange]) -> list[IndexRange]:
     """Let no claim, recall or other change of ranges pass until the transaction ends. Returns the ranges merged."""
     ranges = _checked(order, ranges)
+    assert order.order_id is not None
+    await locks.change(session, lock_of(order.order_id))
     session.add(order)  # it may have been read in a session that is closed by now
     await session.refresh(order, with_for_update=True)
     _refuse_recalled(order)

@@ -5,7 +5,7 @@ Domain code receives an open session and never commits; whoever opened the sessi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ Session = AsyncSession
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 POSTGRES_STATEMENT_TIMEOUT_MS = 15_000
 POSTGRES_LOCK_TIMEOUT_MS = 10_000
+POSTGRES_OPTIONS = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
+"""Of every connection."""
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -107,13 +109,12 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         event.listen(engine.sync_engine, "invalidate", _release_sqlite)
         return engine
-    options = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
     engine = create_async_engine(
         driver_url(url),
         pool_size=connections,
         max_overflow=0,
         hide_parameters=True,  # statements are logged with errors; what they carry is personal
-        connect_args={"options": options, "connect_timeout": 10},
+        connect_args={"options": POSTGRES_OPTIONS, "connect_timeout": 10},
     )
     event.listen(engine.sync_engine, "checkout", _refuse_broken)
     return engine
@@ -142,6 +143,8 @@ def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    for name, (arguments, function) in _sqlite_functions.items():
+        connection.create_function(name, arguments, function, deterministic=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -149,6 +152,17 @@ def _begin_sqlite(connection: Connection) -> None:
     # at the start.
     immediate = connection.get_execution_options().get("fanxing_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+_sqlite_functions: dict[str, tuple[int, Callable[..., Any]]] = {}
+
+
+def register_sqlite_function(name: str, arguments: int, function: Callable[..., Any]) -> None:
+    """Give every SQLite connection opened from now on a deterministic SQL function.
+
+    PostgreSQL keeps its functions in the database, where migrations make them.
+    """
+    _sqlite_functions[name] = (arguments, function)
 
 
 def _release_sqlite(connection: Any, _record: ConnectionPoolEntry, _error: BaseException | None) -> None:

@@ -6,18 +6,25 @@ The answer is stored in the transaction that did the work, so that either both e
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Column, LargeBinary, Text, UpdateBase, bindparam, update
+from sqlalchemy import JSON, Column, LargeBinary, Text, UpdateBase, bindparam, delete, tuple_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Conflict, Invalid
+from kit.procedures import Kind, Step
 
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 64
+REMEMBERED_FOR = timedelta(days=30)
+"""How long an answer is kept; the same key is a new request afterwards."""
+SWEPT_MAX = 10_000
+"""Answers that one sweep forgets, so that it holds no locks for long."""
+_REUSED = "this Idempotency-Key was already used for another request"
+_REUSED_HINT = "Send a new key with a new request."
 
 
 class IdempotencyKeyInvalid(Invalid):
@@ -66,34 +73,72 @@ _REMEMBERING = (
 )
 
 
+TAKING_PARAMETERS: Mapping[str, Kind] = {
+    "caller": Kind.UUID,
+    "key": Kind.TEXT,
+    "asked": Kind.BYTES,
+    "remembered": Kind.JSON,
+    "now": Kind.MOMENT,
+}
+TAKING: Sequence[Step] = (
+    Step(
+        "INSERT INTO idempotent_request (caller_id, key, fingerprint, answer, at) "
+        "VALUES (:caller, :key, :asked, :remembered, :now) ON CONFLICT (caller_id, key) DO NOTHING",
+        refusal="KeyTaken",
+    ),
+)
+"""Steps that claim a key together with the answer, for a procedure that knows it beforehand; `find` has the earlier
+one."""
+
+
 async def begin(session: Session, caller_id: uuid.UUID, key: str, asked: bytes, now: datetime) -> dict[str, Any] | None:
     """Claim the key for this request, or give back the answer that it had before.
 
     None means: do the work, then call `remember`. A request under the same key that is still running is waited for.
     Raises IdempotencyKeyInvalid (8..64 characters, printable ASCII) and IdempotencyKeyReused (another body).
     """
-    if not KEY_CHARACTERS_MIN <= len(key) <= KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
-        raise IdempotencyKeyInvalid(
-            f"Idempotency-Key must be {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} printable ASCII characters",
-            hint="Send a fresh random key, a UUID for example, with each new request.",
-        )
+    check_key(key)
     claimed = await session.exec(
         _CLAIMING[is_postgresql(session)], params={"caller": caller_id, "chosen": key, "asked": asked, "now": now}
     )
     if claimed.first() is not None:
         return None
-    earlier = (
-        await session.exec(
-            select(IdempotentRequest).where(IdempotentRequest.caller_id == caller_id, IdempotentRequest.key == key)
+    answer = await find(session, caller_id, key, asked)
+    if answer is None:
+        raise IdempotencyKeyReused(_REUSED, hint=_REUSED_HINT)  # its request is of a form that was never answered
+    return answer
+
+
+def check_key(key: str) -> None:
+    """Raises IdempotencyKeyInvalid unless it is 8..64 characters of printable ASCII."""
+    if not KEY_CHARACTERS_MIN <= len(key) <= KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
+        raise IdempotencyKeyInvalid(
+            f"Idempotency-Key must be {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} printable ASCII characters",
+            hint="Send a fresh random key, a UUID for example, with each new request.",
         )
-    ).one()
+
+
+async def find(session: Session, caller_id: uuid.UUID, key: str, asked: bytes) -> dict[str, Any] | None:
+    """The answer to the request that had this key before; None when there was none. Raises IdempotencyKeyReused."""
+    found = await session.exec(
+        select(IdempotentRequest).where(IdempotentRequest.caller_id == caller_id, IdempotentRequest.key == key)
+    )
+    earlier = found.first()
+    if earlier is None:
+        return None
     if earlier.fingerprint != asked or earlier.answer is None:
-        raise IdempotencyKeyReused(
-            "this Idempotency-Key was already used for another request", hint="Send a new key with a new request."
-        )
+        raise IdempotencyKeyReused(_REUSED, hint=_REUSED_HINT)
     return earlier.answer
 
 
 async def remember(session: Session, caller_id: uuid.UUID, key: str, answer: dict[str, Any]) -> None:
     """Store the answer, to be given again when the request comes again."""
     await session.exec(_REMEMBERING, params={"caller": caller_id, "chosen": key, "given": answer})
+
+
+async def sweep(session: Session, now: datetime) -> int:
+    """Forget up to 10,000 answers that nobody will ask for again; how many."""
+    table = table_of(IdempotentRequest)
+    old = select(table.c.caller_id, table.c.key).where(table.c.at <= now - REMEMBERED_FOR).limit(SWEPT_MAX)
+    gone = await session.exec(delete(table).where(tuple_(table.c.caller_id, table.c.key).in_(old)))
+    return int(gone.rowcount)

@@ -1,16 +1,19 @@
 """Issuers, their signing keys and what was revoked: everything about keys that is public."""
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, CheckConstraint, Column, LargeBinary, Text, UniqueConstraint
-from sqlmodel import Field, SQLModel, col, func, or_, select
+from sqlmodel import Field, SQLModel, col, func, select
 
+from kit import procedures
 from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import new_id
+from kit.procedures import Kind, Procedure, Refused, Step
 from offline_sdk.algorithms import Algorithm
 from offline_sdk.bundle import GTIN_PREFIXES_MAX
 from offline_sdk.cose import Signer
@@ -265,18 +268,34 @@ async def _revoke(
     return revocation
 
 
+NOT_REVOKED_PARAMETERS: Mapping[str, Kind] = {
+    "kid": Kind.INTEGER,
+    "gtin": Kind.TEXT,
+    "order_number": Kind.INTEGER,
+    "item_number": Kind.INTEGER,
+}
+NOT_REVOKED: Sequence[Step] = (
+    Step(
+        """
+        SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM signing_key WHERE kid = :kid AND state = 'revoked')
+        AND NOT EXISTS (
+            SELECT 1 FROM revocation
+            WHERE gtin = :gtin AND order_min <= :order_number AND order_max >= :order_number
+                AND (item_number IS NULL OR item_number = :item_number)
+        )
+        """,
+        refusal="ItemRevoked",
+    ),
+)
+"""Steps that go on only with an item whose codes are not refused: by its key, its order or by itself."""
+_ASKING = Procedure("not_revoked", NOT_REVOKED_PARAMETERS, NOT_REVOKED, ("kid",))
+
+
 async def is_revoked(session: Session, kid: int, gtin: str, order_number: int, item_number: int) -> bool:
     """Whether an item's codes are refused: by its key, its order or by itself."""
-    if (await key_numbered(session, kid)).state == KeyState.REVOKED:
+    asked = {"kid": kid, "gtin": gtin, "order_number": order_number, "item_number": item_number}
+    try:
+        await procedures.call(session, _ASKING, asked)
+    except Refused:
         return True
-    found = await session.exec(
-        select(Revocation.revocation_id)
-        .where(
-            Revocation.gtin == gtin,
-            Revocation.order_min <= order_number,
-            Revocation.order_max >= order_number,
-            or_(col(Revocation.item_number).is_(None), col(Revocation.item_number) == item_number),
-        )
-        .limit(1)
-    )
-    return found.first() is not None
+    return False

@@ -1,0 +1,148 @@
+"""Procedures: one wording, two ways to run it, and the same outcome on either."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from kit import procedures
+from kit.db import Database
+from kit.errors import ConfigurationError
+from kit.procedures import Caller, Kind, Procedure, Refused, Step
+
+COUNTING = Procedure(
+    "count_up",
+    {"name": Kind.UUID, "names": Kind.UUIDS, "amount": Kind.BIGINT, "limit": Kind.BIGINT, "twice": Kind.BOOLEAN},
+    [
+        Step(
+            "INSERT INTO tally (name, total) VALUES (:name, :amount) ON CONFLICT (name) DO UPDATE "
+            "SET total = tally.total + excluded.total WHERE tally.total < :limit RETURNING total",
+            gives={"total": Kind.BIGINT},
+            refusal="TooMany",
+        ),
+        Step("UPDATE tally SET total = total + :total WHERE name = :name", when="twice", refusal="Lost"),
+        Step("SELECT 1 FROM tally WHERE name = :name [[FOR UPDATE]]", refusal="Gone"),
+        Step("SELECT count(*) FROM tally WHERE name = ANY(:names)", gives={"known": Kind.BIGINT}),
+    ],
+    ("total", "known"),
+)
+NAME = uuid.UUID(int=7)
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    return {"name": NAME, "names": [NAME, uuid.UUID(int=8)], "amount": 2, "limit": 4, "twice": False, **changes}
+
+
+@pytest.fixture
+async def tally(database: Database) -> Database:
+    async with database.writing() as session:
+        connection = await session.connection()
+        await connection.execute(text("DROP TABLE IF EXISTS tally"))
+        kind = "uuid" if database.engine.dialect.name == "postgresql" else "text"
+        await connection.execute(text(f"CREATE TABLE tally (name {kind} PRIMARY KEY, total bigint NOT NULL)"))
+    await procedures.install(database, [COUNTING])
+    return database
+
+
+@pytest.fixture(params=["in a session", "at once in a session", "by a caller"])
+async def run(request: pytest.FixtureRequest, tally: Database) -> Any:
+    """Every way of running a procedure, each in a transaction of its own."""
+    caller = Caller(tally)
+
+    async def in_session(**changes: Any) -> dict[str, Any]:
+        way = procedures.call if request.param == "in a session" else procedures.call_at_once
+        async with tally.writing() as session:
+            return await way(session, COUNTING, values(**changes))
+
+    async def by_caller(**changes: Any) -> dict[str, Any]:
+        return await caller.call(COUNTING, values(**changes))
+
+    yield by_caller if request.param == "by a caller" else in_session
+    await caller.close()
+
+
+async def stored(database: Database) -> list[int]:
+    async with database.reading() as session:
+        return list((await (await session.connection()).execute(text("SELECT total FROM tally"))).scalars())
+
+
+async def test_every_way_gives_the_same_answer_and_leaves_the_same_rows(run: Any, tally: Database) -> None:
+    assert await run() == {"total": 2, "known": 1}
+    assert await run() == {"total": 4, "known": 1}
+    assert await stored(tally) == [4]
+
+
+async def test_a_refusal_undoes_everything_and_says_which_step_it_was(run: Any, tally: Database) -> None:
+    await run(amount=4)
+    with pytest.raises(Refused) as refusal:
+        await run()
+    assert refusal.value.name == "TooMany"
+    assert await stored(tally) == [4]
+
+
+async def test_a_step_runs_only_when_its_parameter_says_so_and_uses_what_earlier_ones_gave(
+    run: Any, tally: Database
+) -> None:
+    assert (await run(amount=1, twice=True))["total"] == 1
+    assert await stored(tally) == [2]
+
+
+async def test_callers_at_the_same_time_get_one_row_each_their_turn(tally: Database) -> None:
+    caller = Caller(tally, connections=8)
+    answers = await asyncio.gather(*(caller.call(COUNTING, values(amount=1, limit=100)) for _ in range(40)))
+    await caller.close()
+    assert sorted(answer["total"] for answer in answers) == list(range(1, 41))
+
+
+async def test_an_installation_without_the_function_is_told_what_to_do(database: Database) -> None:
+    other = Procedure("never_made", {"now": Kind.MOMENT}, [Step("SELECT 1")], ("now",))
+    if database.engine.dialect.name == "sqlite":
+        await procedures.check(database, [other])  # it needs none
+        return
+    with pytest.raises(ConfigurationError, match="never_made"):
+        await procedures.check(database, [other])
+    await procedures.install(database, [other])
+    await procedures.check(database, [other])
+
+
+async def test_a_connection_that_the_server_closed_is_not_used_again(tally: Database) -> None:
+    if tally.engine.dialect.name == "sqlite":
+        return  # it has no connections that somebody else could close
+    caller = Caller(tally, connections=1)
+    await caller.call(COUNTING, values(limit=100))
+    url = tally.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as other:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        other.execute(f"SELECT pg_terminate_backend(pid) {others}")
+        while other.execute(f"SELECT 1 {others}").fetchone():  # it takes them a moment
+            await asyncio.sleep(0.01)
+    assert (await caller.call(COUNTING, values(limit=100)))["total"] == 4
+    await caller.close()
+
+
+def test_the_name_changes_with_the_wording_and_with_nothing_else() -> None:
+    same = Procedure("count_up", COUNTING.parameters, COUNTING.steps, COUNTING.answer)
+    other = Procedure("count_up", COUNTING.parameters, COUNTING.steps[:-1], ("total",))
+    assert same.name == COUNTING.name
+    assert other.name != COUNTING.name
+
+
+@pytest.mark.parametrize(
+    ("steps", "answer"),
+    [
+        ([Step("SELECT :stranger")], ()),
+        ([Step("SELECT 1", when="stranger")], ()),
+        ([Step("SELECT 1")], ("stranger",)),
+        ([Step("SELECT 1")], ()),
+        ([Step("SELECT 1", gives={"Total": Kind.BIGINT})], ()),
+    ],
+    ids=["parameter", "condition", "answer", "silence", "name"],
+)
+def test_a_procedure_that_speaks_of_what_it_does_not_know_is_not_made(
+    steps: list[Step], answer: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        Procedure("bad", {"now": Kind.MOMENT}, steps, answer)
