@@ -1,0 +1,72 @@
+"""Merging of members, as far as tiers go: what one has bought counts for the other, until they are parted again."""
+
+import uuid
+from datetime import datetime
+
+from sqlmodel import col, select
+
+from kit.db import Session
+from kit.ids import derived_id
+from loyalty import experience, tiers
+from loyalty.experience import Counted, EntryKind, Figures
+from loyalty.members import Card
+from loyalty.tiers import NewEntry
+
+
+async def merge(
+    session: Session, merge_id: uuid.UUID, source_id: uuid.UUID, target_id: uuid.UUID, now: datetime
+) -> None:
+    """Count for the target's cards what the source's cards have counted, less what was taken back.
+
+    The source's cards keep theirs, and are nobody's until the two are parted. The target has a card of each of the
+    source's brands. The same merge again changes nothing. Raises CardUnknown.
+    """
+    for brand_id in await _brands_of(session, source_id):
+        turn = await tiers.take(session, target_id, brand_id, now)
+        for entry in experience.netted(await _entries(session, source_id, brand_id)):
+            await turn.enter(
+                NewEntry(
+                    _copy_id(merge_id, entry),
+                    EntryKind.MERGED,
+                    entry.figures,
+                    entry.at,
+                    origin_id=entry.origin_id or entry.entry_id,
+                    grant_rank=entry.grant_rank,
+                    granted_until=entry.granted_until,
+                )
+            )
+
+
+async def unmerge(
+    session: Session, merge_id: uuid.UUID, source_id: uuid.UUID, target_id: uuid.UUID, now: datetime
+) -> None:
+    """Take back from the target's cards what the merge gave them; a tier that rested on it is gone at once."""
+    for brand_id in await _brands_of(session, source_id):
+        turn = await tiers.take(session, target_id, brand_id, now)
+        copied = {_copy_id(merge_id, entry) for entry in await _entries(session, source_id, brand_id)}
+        for entry in experience.netted(turn.entries):
+            if entry.entry_id in copied:
+                given = entry.figures
+                await turn.enter(
+                    NewEntry(
+                        derived_id("unmerged", entry.entry_id),
+                        EntryKind.MERGED,
+                        Figures(-given.purchases, -given.fen, -given.experience),
+                        entry.at,
+                        of_entry=entry.entry_id,
+                    )
+                )
+
+
+def _copy_id(merge_id: uuid.UUID, entry: Counted) -> uuid.UUID:
+    return derived_id("merged", merge_id, entry.entry_id, "grant" if entry.grant_rank else "figures")
+
+
+async def _brands_of(session: Session, member_id: uuid.UUID) -> list[int]:
+    # One order for everybody, since each card is locked till the end.
+    found = await session.exec(select(Card.brand_id).where(Card.member_id == member_id).order_by(col(Card.brand_id)))
+    return list(found)
+
+
+async def _entries(session: Session, member_id: uuid.UUID, brand_id: int) -> list[Counted]:
+    return (await experience.entries_of(session, [(member_id, brand_id)]))[member_id, brand_id]
