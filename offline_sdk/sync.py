@@ -49,6 +49,7 @@ LABEL: Final = "sig1"
 NONCE_BYTES: Final = 16
 
 _JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"  # RFC 9457, 6.1
 _TRUST: Final = "application/cbor-seq"
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 _TIME_MS: Final = re.compile(r"[0-9]{1,15}")
@@ -75,16 +76,19 @@ class Reply:
 
     def json(self) -> Any:
         """The body read as JSON. Raises SyncFailed when it is not."""
+        return self._read(_JSON)
+
+    def _read(self, media_type: str) -> Any:
         with suppress(ValueError, RecursionError):
-            if self.media_type == _JSON:
+            if self.media_type == media_type:
                 return json.loads(self.body.decode("utf-8"))
         raise SyncFailed("what answered is not the Fanxing server; does this network ask for a sign-in first?")
 
     @property
     def error_code(self) -> str | None:
-        """The code of a refusal, `{"error": {"code": …}}`, or None."""
+        """The code of a refusal, a problem with the member `code` (RFC 9457), or None."""
         with suppress(SyncFailed, KeyError, TypeError):
-            code = self.json()["error"]["code"]
+            code = self._read(_PROBLEM)["code"]
             if isinstance(code, str) and _CODE.fullmatch(code):
                 return code
         return None
