@@ -1,19 +1,15 @@
-"""The ledger: nothing appears, nothing vanishes, nothing is paid twice."""
+"""Transfers: nothing appears, nothing vanishes, nothing is paid twice."""
 
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlmodel import SQLModel, func, select
+from sqlmodel import SQLModel, select
 
-from kit.db import Database, Session
+from kit.db import Database
 from loyalty import ledger
 from loyalty.ledger import (
     AMOUNT_MAX,
@@ -30,31 +26,9 @@ from loyalty.ledger import (
     TransferIdReused,
     TransferInvalid,
     TransferRecord,
+    chain,
 )
-from tests.loyalty.conftest import NOW
-
-SOURCE = AccountId(uuid.UUID(int=1), "points", Purpose.ISSUANCE)
-ANN = AccountId(uuid.UUID(int=2), "points", Purpose.AVAILABLE)
-BEN = AccountId(uuid.UUID(int=3), "points", Purpose.AVAILABLE)
-
-
-def transfer(*legs: tuple[AccountId, int], transfer_id: uuid.UUID | None = None) -> Transfer:
-    return Transfer(transfer_id or uuid.uuid4(), "test", tuple(Leg(account, amount) for account, amount in legs))
-
-
-async def post(database: Database, made: Transfer) -> Posted:
-    async with database.writing() as session:
-        return await ledger.post(session, made, NOW)
-
-
-async def report(database: Database) -> LedgerReport:
-    async with database.reading() as session:
-        return await ledger.verify(session)
-
-
-async def balance(database: Database, account: AccountId) -> int | None:
-    async with database.reading() as session:
-        return (await ledger.balances_of(session, [account])).get(account)
+from tests.loyalty.ledger.model import ANN, BEN, SOURCE, balance, days, post, report, transfer
 
 
 async def test_a_transfer_moves_value_and_tells_the_balances(database: Database) -> None:
@@ -214,7 +188,11 @@ async def test_the_database_refuses_a_negative_balance_and_an_unknown_purpose(da
     for purpose, amount in ((Purpose.AVAILABLE, -1), ("gift", 1)):
         with pytest.raises(IntegrityError):
             async with database.writing() as session:
-                session.add(Account(holder_id=ANN.holder_id, asset="points", purpose=purpose, balance=amount))
+                session.add(
+                    Account(
+                        holder_id=ANN.holder_id, asset="points", purpose=purpose, balance=amount, seq=1, head=bytes(32)
+                    )
+                )
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET at = at", "DELETE FROM {}"])
@@ -228,76 +206,40 @@ async def test_the_database_refuses_to_change_what_was_posted(
             await (await session.connection()).execute(text(statement.format(model.__tablename__)))
 
 
-async def unguarded(session: Session, statements: Sequence[str]) -> None:
-    """Do what a thief with the database's own password could."""
-    connection = await session.connection()
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SET LOCAL session_replication_role = replica"))
-    else:
-        for table in ("ledger_transfer", "ledger_entry"):
-            for verb in ("update", "delete"):
-                await connection.execute(text(f"DROP TRIGGER {table}_no_{verb}"))
-    for statement in statements:
-        await connection.execute(text(statement))
-
-
-@pytest.mark.parametrize(
-    ("tampering", "complaints"),
-    [
-        ("UPDATE ledger_account SET balance = balance + 1 WHERE purpose = 'available'", ["entries sum to 5"]),
-        ("DELETE FROM ledger_account WHERE purpose = 'available'", ["which is missing"]),
-        ("DELETE FROM ledger_transfer", ["which is missing"]),
-        ("DELETE FROM ledger_entry", ["entries sum to 0", "entries sum to 0", "has no entries"]),
-        ("UPDATE ledger_entry SET amount = 6 WHERE amount = 5", ["entries sum to 6", "sums to 1 points instead of 0"]),
-    ],
-)
-async def test_verification_finds_what_was_tampered_with(
-    database: Database, tampering: str, complaints: list[str]
-) -> None:
-    await post(database, transfer((SOURCE, -5), (ANN, 5)))
+async def test_entries_of_an_account_are_numbered_and_linked(database: Database) -> None:
+    made = [transfer((SOURCE, -5), (ANN, 5)), transfer((ANN, -2), (BEN, 2)), transfer((SOURCE, -1), (ANN, 1))]
     async with database.writing() as session:
-        await unguarded(session, [tampering])
-    found = await report(database)
-    assert not found.sound
-    assert len(found.faults) == len(complaints)
-    assert all(complaint in fault for complaint, fault in zip(complaints, found.faults, strict=True))
-
-
-HOLDERS = [uuid.UUID(int=n) for n in range(1, 5)]
-
-
-@st.composite
-def transfers(draw: st.DrawFn) -> Transfer:
-    """Transfers with few ids, accounts and small amounts, so that repetitions and overdrafts are common."""
-    asset = draw(st.sampled_from(["points", "mb"]))
-    chosen = draw(
-        st.lists(st.tuples(st.sampled_from(HOLDERS), st.sampled_from(Purpose)), min_size=2, max_size=5, unique=True)
-    )
-    accounts = [AccountId(holder, asset, purpose) for holder, purpose in chosen]
-    amounts = draw(st.lists(st.integers(-20, 20), min_size=len(accounts) - 1, max_size=len(accounts) - 1))
-    legs = [Leg(account, amount) for account, amount in zip(accounts, [*amounts, -sum(amounts)], strict=True)]
-    return Transfer(uuid.UUID(int=draw(st.integers(1, 8))), "property", tuple(legs))
-
-
-@given(made=st.lists(transfers(), max_size=15))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_whatever_is_posted_the_ledger_stays_sound(made: list[Transfer], tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / f'{uuid.uuid4()}.db'}")
-    async with database.engine.begin() as connection:
-        await connection.run_sync(SQLModel.metadata.create_all)
-    expected: Counter[AccountId] = Counter()
-    for one in made:
-        try:
-            posted = await post(database, one)
-        except (TransferInvalid, TransferIdReused, InsufficientBalance):
-            continue
-        if posted.is_new:
-            expected.update({leg.account: leg.amount for leg in one.legs})
-    found = await report(database)
-    assert found.faults == ()
+        for number, one in enumerate(made):
+            await ledger.post(session, one, days(number))
+    head, balance_after = chain.genesis(ANN.holder_id, ANN.asset, ANN.purpose), 0
     async with database.reading() as session:
-        held = (await session.exec(select(Account))).all()
-        assert (await session.exec(select(func.coalesce(func.sum(Account.balance), 0)))).one() == 0
-    assert {AccountId(a.holder_id, a.asset, Purpose(a.purpose)): a.balance for a in held} == dict(expected)
-    assert all(account.balance >= 0 for account in held if account.purpose != Purpose.ISSUANCE)
-    await database.close()
+        account = await session.get_one(Account, (ANN.holder_id, ANN.asset, ANN.purpose))
+        entries = await session.exec(select(Entry).where(Entry.holder_id == ANN.holder_id).order_by("seq"))
+        for number, (entry, amount) in enumerate(zip(entries, (5, -2, 1), strict=True)):
+            balance_after += amount
+            head = chain.link(head, made[number].transfer_id, amount, balance_after, number + 1, days(number))
+            assert (entry.seq, entry.balance_after, entry.link) == (number + 1, balance_after, head)
+    assert (account.seq, account.head, account.balance) == (3, head, 4)
+
+
+async def test_an_issuance_alone_may_go_below_zero(database: Database) -> None:
+    await post(database, transfer((SOURCE, -5), (ANN, 5)))
+    async with database.reading() as session:
+        floors = dict((await session.exec(select(Account.holder_id, Account.floor))).all())
+    assert floors == {SOURCE.holder_id: -ledger.BALANCE_MAX, ANN.holder_id: 0}
+
+
+async def test_stripes_of_a_brand_and_a_group_are_summed(database: Database) -> None:
+    for number in range(40):
+        member = AccountId(uuid.uuid4(), "points", Purpose.AVAILABLE)
+        await post(database, transfer((ledger.issuance(7, "points", member.holder_id), -3), (member, 3)))
+        await post(database, transfer((member, -1), (ledger.spent(7, number), 1)))
+    brand = AccountId(ledger.brand_holder(7), "points", Purpose.ISSUANCE)
+    await post(database, transfer((brand, -1), (ledger.expired(2, "points", 5), 1)))
+    async with database.reading() as session:
+        assert await ledger.total(session, Purpose.ISSUANCE, "points", 7) == -121
+        assert await ledger.total(session, Purpose.SPENT, "points", 7) == 40
+        assert await ledger.total(session, Purpose.EXPIRED, "points", 2) == 1
+        assert await ledger.total(session, Purpose.EXPIRED, "points", 7) == 0
+        held = await session.exec(select(Account.holder_id).where(Account.purpose == Purpose.SPENT))
+        assert len(held.all()) == ledger.STRIPES

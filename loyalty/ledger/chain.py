@@ -1,0 +1,111 @@
+"""The hash chain of an account: each entry's link covers the entry and, through the link before it, all earlier ones.
+
+One chain an account (docs/adr/0013). The forms below are stored and kept by auditors: they never change.
+"""
+
+import hashlib
+import struct
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, MetaData, Table, event
+from sqlmodel import SQLModel
+
+from kit.db import register_sqlite_function
+
+LINK_BYTES = 32
+
+_GENESIS = b"fanxing/ledger/v1\x00"
+_SEAL = b"fanxing/transfer/v1\x00"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+MESSAGE = struct.Struct(">16sqqqq")
+"""What a link covers besides the link before it: transfer id, amount, balance after, seq, microseconds since 1970."""
+
+
+def genesis(holder_id: uuid.UUID, asset: str, purpose: str) -> bytes:
+    """The head of an account without entries: SHA-256("fanxing/ledger/v1" 0 holder(16) asset 0 purpose)."""
+    return first_head(holder_id.bytes, asset, purpose)
+
+
+def first_head(holder: bytes, asset: str, purpose: str) -> bytes:
+    """The same for a holder in 16 bytes."""
+    return hashlib.sha256(_GENESIS + holder + asset.encode() + b"\x00" + purpose.encode()).digest()
+
+
+def link(head: bytes, transfer_id: uuid.UUID, amount: int, balance_after: int, seq: int, at: datetime) -> bytes:
+    """The link of an entry after `head`: SHA-256(head, transfer id, amount, balance after, seq, at); 32 bytes.
+
+    Numbers are signed, 64 bits, big-endian; `at` is in microseconds since 1970. The databases have the same function as
+    `ledger_link`.
+    """
+    message = MESSAGE.pack(transfer_id.bytes, amount, balance_after, seq, microseconds(at))
+    return hashlib.sha256(head + message).digest()
+
+
+def seal(transfer_id: uuid.UUID, fingerprint: bytes, reason: str, at: datetime) -> bytes:
+    """Covers a transfer's record: SHA-256("fanxing/transfer/v1" 0 id(16) at(i64) fingerprint(32) reason).
+
+    The databases have the same function as `ledger_seal`.
+    """
+    moment = microseconds(at).to_bytes(8, "big", signed=True)
+    return hashlib.sha256(_SEAL + transfer_id.bytes + moment + fingerprint + reason.encode()).digest()
+
+
+def microseconds(at: datetime) -> int:
+    """Microseconds since 1970 of an aware moment."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+# STABLE: one of the functions inside counts as no better, and what is not would be called instead of inlined.
+_POSTGRES_FUNCTIONS = (
+    """
+    CREATE OR REPLACE FUNCTION ledger_link(
+        head bytea, transfer_id uuid, amount bigint, balance_after bigint, seq bigint, at timestamptz
+    ) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+        SELECT sha256(head || uuid_send(transfer_id) || int8send(amount) || int8send(balance_after) || int8send(seq)
+            || int8send((extract(epoch FROM at AT TIME ZONE 'UTC') * 1000000)::bigint))
+    $$
+    """,
+    """
+    CREATE OR REPLACE FUNCTION ledger_seal(transfer_id uuid, fingerprint bytea, reason text, at timestamptz)
+    RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+        SELECT sha256('\\x66616e78696e672f7472616e736665722f763100'::bytea || uuid_send(transfer_id)
+            || int8send((extract(epoch FROM at AT TIME ZONE 'UTC') * 1000000)::bigint)
+            || fingerprint || convert_to(reason, 'UTF8'))
+    $$
+    """,
+)
+
+
+def functions_ddl(dialect: str) -> tuple[str, ...]:
+    """Statements that make `ledger_link` and `ledger_seal`. `dialect` is "sqlite", which needs none, or "postgresql".
+
+    `SQLModel.metadata.create_all` runs them; a migration has to.
+    """
+    return _POSTGRES_FUNCTIONS if dialect == "postgresql" else ()
+
+
+@event.listens_for(SQLModel.metadata, "after_create")
+def _make_functions(_metadata: MetaData, connection: Connection, tables: Sequence[Table], **_options: object) -> None:
+    for statement in functions_ddl(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+
+
+# SQLite keeps ids as hexadecimal digits and moments as text without a zone.
+def _sqlite_link(head: bytes, transfer_id: str, amount: int, balance_after: int, seq: int, at: str) -> bytes:
+    return link(head, uuid.UUID(transfer_id), amount, balance_after, seq, _sqlite_moment(at))
+
+
+def _sqlite_seal(transfer_id: str, fingerprint: bytes, reason: str, at: str) -> bytes:
+    return seal(uuid.UUID(transfer_id), fingerprint, reason, _sqlite_moment(at))
+
+
+def _sqlite_moment(at: str) -> datetime:
+    return datetime.fromisoformat(at).replace(tzinfo=UTC)
+
+
+register_sqlite_function("ledger_link", 6, _sqlite_link)
+register_sqlite_function("ledger_seal", 4, _sqlite_seal)

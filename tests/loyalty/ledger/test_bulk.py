@@ -1,0 +1,167 @@
+"""Many transfers at once write the books that they would have written one by one."""
+
+import asyncio
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import select
+
+from kit.db import Database, table_of
+from loyalty import ledger
+from loyalty.ledger import (
+    Account,
+    AccountId,
+    Entry,
+    InsufficientBalance,
+    PointsLot,
+    Policy,
+    Purpose,
+    Transfer,
+    TransferIdReused,
+    TransferInvalid,
+    TransferRecord,
+)
+from loyalty.ledger.reading import RUN_ENTRIES_MAX
+from loyalty.members import Member
+from tests.loyalty.ledger.model import ANN, BEN, NOW, SOURCE, balance, days, post, report, transfer
+from tests.loyalty.ledger.test_audit import tamper
+
+PEOPLE = [AccountId(uuid.UUID(int=200 + number), "points", Purpose.AVAILABLE) for number in range(5)]
+
+
+async def post_many(database: Database, made: list[Transfer]) -> int:
+    async with database.writing() as session:
+        return await ledger.post_many(session, made, NOW)
+
+
+async def books(database: Database) -> list[dict[str, Any]]:
+    """Everything that transfers write, in order."""
+    async with database.reading() as session:
+        found = [
+            (await session.exec(select(model).order_by(*table_of(model).primary_key))).all()
+            for model in (Account, Entry, TransferRecord, PointsLot)
+        ]
+    return [row.model_dump() for rows in found for row in rows]
+
+
+def imported() -> list[Transfer]:
+    stock = AccountId(uuid.UUID(int=300), "benefit:1", Purpose.STOCK)
+    whole = AccountId(uuid.UUID(int=301), "benefit:1", Purpose.ISSUANCE)
+    gift = AccountId(ANN.holder_id, "benefit:1", Purpose.AVAILABLE)
+    made = [
+        transfer((SOURCE, -15), *((account, 3) for account in PEOPLE), lots_expire_at=days(40)),
+        transfer((SOURCE, -7), (ANN, 7)),
+        transfer((SOURCE, -1), (PEOPLE[0], 1)),
+        transfer((whole, -2), (stock, 2)),
+        transfer((stock, -2), (gift, 2)),
+    ]
+    return [Transfer(uuid.UUID(int=900 - n), one.reason, one.legs, one.lots_expire_at) for n, one in enumerate(made)]
+
+
+async def test_the_books_are_those_of_one_by_one(database: Database, sqlite_template: Path, tmp_path: Path) -> None:
+    shutil.copyfile(sqlite_template, tmp_path / "other.db")
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    first = transfer((SOURCE, -2), (ANN, 1), (PEOPLE[3], 1), transfer_id=uuid.UUID(int=1))
+    for one in (first, *imported()):
+        await post(other, one)
+    await post(database, first)
+    assert await post_many(database, imported()) == 5
+    assert await books(database) == await books(other)
+    assert (await report(database)).faults == ()
+    await other.close()
+
+
+async def test_a_second_import_changes_nothing(database: Database) -> None:
+    await post_many(database, imported())
+    before = await books(database)
+    assert await post_many(database, imported()) == 0
+    assert await post_many(database, [*imported(), transfer((SOURCE, -1), (BEN, 1))]) == 1
+    assert await post_many(database, [imported()[0], imported()[0]]) == 0
+    assert await balance(database, PEOPLE[0]) == 4
+    assert len(await books(database)) == len(before) + 5
+
+
+async def test_one_transfer_named_twice_is_made_once(database: Database) -> None:
+    one = transfer((SOURCE, -5), (ANN, 5))
+    assert await post_many(database, [one, one]) == 1
+    assert await balance(database, ANN) == 5
+
+
+async def test_an_id_with_other_legs_is_refused(database: Database) -> None:
+    one = transfer((SOURCE, -5), (ANN, 5))
+    other = transfer((SOURCE, -6), (ANN, 6), transfer_id=one.transfer_id)
+    with pytest.raises(TransferIdReused):
+        await post_many(database, [one, other])
+    await post_many(database, [one])
+    with pytest.raises(TransferIdReused):
+        await post_many(database, [other])
+    assert await balance(database, ANN) == 5
+
+
+async def test_a_stock_is_not_overdrawn(database: Database) -> None:
+    with pytest.raises(InsufficientBalance):
+        await post_many(database, [*imported(), imported_again()])
+    assert (await report(database)).entries == 0
+
+
+def imported_again() -> Transfer:
+    last = imported()[-1]
+    return Transfer(uuid.uuid4(), last.reason, last.legs)
+
+
+async def test_a_debt_is_paid_first(database: Database) -> None:
+    async with database.writing() as session:
+        session.add(Member(member_id=ANN.holder_id, group_id=3, phone_sealed=None, created_at=NOW))
+        await ledger.set_policy(session, 3, Policy(debt_max_points=20))
+    await post(database, transfer((SOURCE, -5), (ANN, 5)))
+    await post(database, transfer((ANN, -12), (BEN, 12), may_owe=True))
+    made = [transfer((SOURCE, -4), (ANN, 4)), transfer((SOURCE, -10), (ANN, 10))]
+    await post_many(database, made)
+    async with database.reading() as session:
+        lots = await session.exec(select(PointsLot).where(PointsLot.member_id == ANN.holder_id))
+        left = {lot.lot_id: lot.left for lot in lots}
+        account = await session.get_one(Account, (ANN.holder_id, "points", "available"))
+    assert (left[made[0].transfer_id], left[made[1].transfer_id], account.balance, account.floor) == (0, 7, 7, 0)
+    assert (await report(database)).faults == ()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        transfer((ANN, -1), (BEN, 1)),
+        transfer((SOURCE, -1), (BEN, 1), may_owe=True),
+        transfer((SOURCE, -1), (BEN, 1), undoes=uuid.UUID(int=1)),
+        transfer((SOURCE, -1), (BEN, 2)),
+    ],
+    ids=["from a member", "debt", "undo", "unbalanced"],
+)
+async def test_what_is_not_for_imports_is_refused(database: Database, made: Transfer) -> None:
+    with pytest.raises(TransferInvalid):
+        await post_many(database, [made])
+
+
+async def test_imports_and_claims_at_once_leave_the_books_balanced(database: Database) -> None:
+    async def claim(account: AccountId) -> None:
+        await post(database, transfer((SOURCE, -1), (account, 1)))
+
+    lists = [[transfer((SOURCE, -2), (account, 2)) for account in PEOPLE] for _ in range(6)]
+    work = [post_many(database, made) for made in lists] + [claim(account) for account in PEOPLE]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert [await balance(database, account) for account in PEOPLE] == [13] * 5
+    assert (await report(database)).faults == ()
+
+
+async def test_an_account_of_many_entries_is_verified_in_runs(database: Database) -> None:
+    made = [transfer((SOURCE, -2), (ANN, 2)) for _ in range(RUN_ENTRIES_MAX + 1)]
+    assert await post_many(database, made) == len(made)
+    found = await report(database)
+    assert (found.faults, found.entries) == ((), 2 * len(made))
+    middle = f"{{ann}} AND seq = {RUN_ENTRIES_MAX}"
+    await tamper(database, [f"UPDATE ledger_entry SET amount = 3 WHERE holder_id = {middle}"])  # noqa: S608
+    found = await report(database)
+    assert [fault for fault in found.faults if f"entry {RUN_ENTRIES_MAX} of" in fault and "+3 make" in fault]
+    assert len(found.faults) == 3

@@ -1,0 +1,89 @@
+"""The chain's forms: pinned, and the same in Python and in either database."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import BigInteger, LargeBinary, Text, Uuid, func, literal, select
+
+from kit.db import Database, Moment
+from loyalty.ledger import chain
+from loyalty.ledger.accounts import BALANCE_MAX
+from loyalty.ledger.entries import AMOUNT_MAX
+from tests.loyalty.ledger.model import NOW
+
+HOLDER = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
+TRANSFER = uuid.UUID("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")
+AT = NOW + timedelta(microseconds=123456)
+FINGERPRINT = bytes(range(32))
+
+# Made by hashlib and struct from the documented forms. Stored in every ledger, and kept by auditors: they never change.
+GENESIS = bytes.fromhex("732dd98b5389955d4c50139ddea26d6cca4198d956484dbd31f85637e3a420c8")
+LINK = bytes.fromhex("f295a361e0f2d03c508cacbae290bbd2d40b2bee9896ea6d6c17119076910e8d")
+SEAL = bytes.fromhex("f57e32bad8a04d55675698255941ae1a2e34c4265365e096d699f77cdf2004a1")
+
+
+def test_the_forms_are_those_of_the_documentation() -> None:
+    assert chain.genesis(HOLDER, "points", "available") == GENESIS
+    assert chain.link(GENESIS, TRANSFER, -5, -7, 2, AT) == LINK
+    assert chain.seal(TRANSFER, FINGERPRINT, "积分 gift", AT) == SEAL
+
+
+def test_no_two_accounts_begin_alike() -> None:
+    names = [
+        ("points", "available"),
+        ("points", "held"),
+        ("mb", "available"),
+        ("points\0a", "vailable"),
+        ("p", "oints"),
+    ]
+    assert len({chain.genesis(holder, *name) for name in names for holder in (HOLDER, TRANSFER)}) == 10
+
+
+def test_every_part_of_an_entry_makes_its_link() -> None:
+    other = [
+        chain.link(bytes(32), TRANSFER, -5, -7, 2, AT),
+        chain.link(GENESIS, HOLDER, -5, -7, 2, AT),
+        chain.link(GENESIS, TRANSFER, 5, -7, 2, AT),
+        chain.link(GENESIS, TRANSFER, -5, 7, 2, AT),
+        chain.link(GENESIS, TRANSFER, -5, -7, 3, AT),
+        chain.link(GENESIS, TRANSFER, -5, -7, 2, AT + timedelta(microseconds=1)),
+    ]
+    assert len({LINK, *other}) == 7
+
+
+@pytest.mark.parametrize(
+    ("amount", "balance_after", "seq", "at"),
+    [
+        (-5, -7, 2, AT),
+        (AMOUNT_MAX, BALANCE_MAX, 2**62, datetime(2199, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+        (-AMOUNT_MAX, -BALANCE_MAX, 1, datetime(1970, 1, 1, tzinfo=UTC)),
+        (1, 0, 1, datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+        (1, 1, 1, datetime.fromisoformat("2026-05-01T16:00:00.000001+08:00")),
+    ],
+    ids=["usual", "most", "least", "before 1970", "another zone"],
+)
+async def test_the_databases_compute_the_same_link(
+    database: Database, amount: int, balance_after: int, seq: int, at: datetime
+) -> None:
+    computed = func.ledger_link(
+        literal(GENESIS, LargeBinary),
+        literal(TRANSFER, Uuid),
+        literal(amount, BigInteger),
+        literal(balance_after, BigInteger),
+        literal(seq, BigInteger),
+        literal(at, Moment),
+    )
+    async with database.reading() as session:
+        found = (await (await session.connection()).execute(select(computed))).scalar_one()
+    assert found == chain.link(GENESIS, TRANSFER, amount, balance_after, seq, at)
+
+
+@pytest.mark.parametrize("reason", ["积分 gift", "a", "\\x00", "r" * 80])
+async def test_the_databases_compute_the_same_seal(database: Database, reason: str) -> None:
+    computed = func.ledger_seal(
+        literal(TRANSFER, Uuid), literal(FINGERPRINT, LargeBinary), literal(reason, Text), literal(AT, Moment)
+    )
+    async with database.reading() as session:
+        found = (await (await session.connection()).execute(select(computed))).scalar_one()
+    assert found == chain.seal(TRANSFER, FINGERPRINT, reason, AT)
