@@ -8,8 +8,10 @@ from typing import Any
 
 from kit.clock import iso
 from kit.db import Session
-from loyalty import campaigns
-from loyalty.campaigns import Claim
+from loyalty import claims, offers
+from loyalty.claims import Claim
+from loyalty.offers import Offer
+from loyalty.prizes import Prize
 from offline_sdk.code_text import Profile
 from scan_api import scans
 from scan_api.provenance.events import Event, Step, events_of
@@ -27,7 +29,7 @@ class ItemView:
     judgement: Judgement
     record: ScanRecord
     timeline: tuple[Event, ...]
-    offers: tuple[campaigns.Offer, ...]
+    offers: tuple[Offer, ...]
     warnings: tuple[str, ...]
 
 
@@ -50,12 +52,12 @@ async def look(
         record = await scans.record_of(session, subject.item_key)
     else:
         record = await scans.record(session, subject.item_key, face, channel, now)
-    claims = await campaigns.claims_of(session, subject.item_key)
-    offers: list[campaigns.Offer] = []
+    claimed = await claims.claims_of(session, subject.item_key)
+    offered: list[Offer] = []
     if judgement.genuine:
-        offers = await campaigns.offers(
+        offered = await offers.offers_of(
             session,
-            claims=claims,
+            claims_of_item=claimed,
             gtin=subject.order.gtin,
             brand_id=subject.product.brand_id,
             face=face,
@@ -65,8 +67,8 @@ async def look(
     return ItemView(
         judgement,
         record,
-        tuple(await _timeline(session, subject, record, claims)),
-        tuple(offers),
+        tuple(await _timeline(session, subject, record, claimed)),
+        tuple(offered),
         tuple(_warnings(judgement, subject, record)),
     )
 
@@ -121,12 +123,22 @@ def _product(subject: Subject, language: str) -> dict[str, Any]:
     }
 
 
-def _offer(offer: campaigns.Offer, subject: Subject, language: str) -> dict[str, Any]:
+def _offer(offer: Offer, subject: Subject, language: str) -> dict[str, Any]:
     return {
         "campaign_id": str(offer.campaign_id),
         "title": offer.title_zh if language == "zh" else offer.title_en,
-        "prize": {"kind": offer.prize_kind.value, "amount": offer.prize_amount},
+        # Several prizes are drawn among; the odds are published, always.
+        "prizes": [{**_prize(chance.prize), "weight": chance.weight, "of": chance.of} for chance in offer.chances],
+        "given": _prize(offer.given) if offer.given is not None else None,
         "state": offer.state.value if subject.on_sale else WARNING_NOT_ACTIVE,
         "starts_at": iso(offer.starts_at),
         "ends_at": iso(offer.ends_at),
+    }
+
+
+def _prize(prize: Prize) -> dict[str, Any]:
+    return {
+        "kind": prize.kind.value,
+        "amount": prize.amount,
+        "benefit_id": str(prize.benefit_id) if prize.benefit_id else None,
     }

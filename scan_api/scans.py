@@ -13,7 +13,7 @@ from codes import ranges
 from codes.catalogue import Brand, Product
 from codes.orders import CodeOrder, OrderState
 from codes.ranges import ItemState
-from codes.serials import SerialScheme, scheme_of
+from codes.serials import ITEM_NUMBERS, SerialScheme, scheme_of
 from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Invalid, NotFound
 from kit.ids import id_at, new_id
@@ -64,6 +64,24 @@ class Scan(SQLModel, table=True):
     face: int
     channel: str = Field(sa_type=Text)
     at: datetime = Field(sa_type=Moment)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFacts:
+    """All of an order that never changes, and whose it is."""
+
+    order_id: int
+    gtin: str
+    order_number: int
+    quantity: int
+    faces: tuple[Profile, ...]
+    kid: int
+    issuer_id: int
+    brand_id: int
+
+    def item_key(self, item_number: int) -> int:
+        """As `codes.orders.CodeOrder.item_key`."""
+        return self.order_id * ITEM_NUMBERS + item_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +183,10 @@ class Scans:
             scheme = self._schemes[issuer_id] = await scheme_of(session, self._vault, issuer_id)
         return scheme
 
+    def kept_scheme(self, issuer_id: int) -> SerialScheme | None:
+        """The issuer's permutation of serials, if it was read before."""
+        return self._schemes.get(issuer_id)
+
     async def items(
         self, session: Session, order: CodeOrder, issuer_id: int, serials: Sequence[str]
     ) -> list[tuple[int, int]]:
@@ -179,8 +201,23 @@ class Scans:
         return found
 
 
+def facts_of(subject: Subject) -> OrderFacts:
+    """What of the item's order can be kept."""
+    order = subject.order
+    return OrderFacts(
+        order_id=subject.order_id,
+        gtin=order.gtin,
+        order_number=order.order_number,
+        quantity=order.quantity,
+        faces=order.faces,
+        kid=order.kid,
+        issuer_id=subject.brand.issuer_id,
+        brand_id=subject.product.brand_id,
+    )
+
+
 def issue_index(
-    scheme: SerialScheme, order: CodeOrder, profile: int | None, kid: int | None, item_number: int
+    scheme: SerialScheme, order: CodeOrder | OrderFacts, profile: int | None, kid: int | None, item_number: int
 ) -> int | None:
     """The issue index of the item that a rightly signed code speaks of; None when the order never had such a code."""
     if profile not in order.faces or kid != order.kid:

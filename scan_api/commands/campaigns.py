@@ -1,27 +1,46 @@
 """Campaigns: what a brand gives to those who hold its items."""
 
+import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from codes.catalogue import brand_named, gtin14
 from kit.clock import iso, system_clock
-from kit.errors import Invalid
-from loyalty import campaigns, ledger
-from loyalty.campaigns import Campaign, CampaignStatus, Face, NewCampaign, PrizeKind
+from loyalty import campaigns
+from loyalty.campaigns import (
+    Campaign,
+    CampaignInvalid,
+    CampaignPrize,
+    CampaignStatus,
+    Face,
+    Limits,
+    NewCampaign,
+    NewPrize,
+)
+from loyalty.prizes import Prize, PrizeKind
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, out
 
 campaign = typer.Typer(help="Campaigns: rewards for scanned codes, within a budget.", no_args_is_help=True)
-ledger_app = typer.Typer(help="The books.", no_args_is_help=True)
 
 Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC.")]
 
 
-class LedgerBroken(Invalid):
-    code = "LedgerBroken"
+class _Prize(BaseModel):
+    """One line of a file of prizes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: PrizeKind
+    amount: int = 0
+    budget: int = 0
+    weight: int = 1
+    benefit_id: uuid.UUID | None = None
 
 
 @campaign.command("create")
@@ -30,26 +49,35 @@ def create(
     title_zh: Annotated[str, typer.Option(help="Title in Chinese.")],
     title_en: Annotated[str, typer.Option(help="Title in English.")],
     face: Annotated[str, typer.Option(help="The code that pays: outer or inner.")],
-    prize: Annotated[PrizeKind, typer.Option(help="What a claim gives.")],
-    amount: Annotated[int, typer.Option(help="Points, megabytes or coupons a claim.")],
-    budget: Annotated[int, typer.Option(help="Points, megabytes or coupons in all.")],
     starts: Day,
     ends: Day,
+    prize: Annotated[PrizeKind, typer.Option(help="What a claim gives.")] = PrizeKind.POINTS,
+    amount: Annotated[int, typer.Option(help="Points, megabytes, fen or benefits a claim.")] = 1,
+    budget: Annotated[int, typer.Option(help="Points, megabytes, fen or benefits in all.")] = 0,
+    benefit: Annotated[str | None, typer.Option(help="Which benefit, for the prize `benefit`.")] = None,
+    prizes: Annotated[
+        Path | None,
+        typer.Option(
+            help="A draw: a JSON list of kind, amount, budget, weight and benefit_id. The last one is the consolation.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     gtin: Annotated[str | None, typer.Option(help="Only this product.")] = None,
     member_limit: Annotated[int | None, typer.Option(help="Claims a member, at most.")] = None,
-    coupon_text_zh: Annotated[str, typer.Option(help="What the coupon says, in Chinese.")] = "",
-    coupon_text_en: Annotated[str, typer.Option(help="What the coupon says, in English.")] = "",
-    coupon_value_fen: Annotated[int, typer.Option(help="The coupon's value in fen.")] = 0,
-    coupon_valid_days: Annotated[int, typer.Option(help="Days from claim to expiry of a coupon.")] = 90,
+    member_day_limit: Annotated[int | None, typer.Option(help="Claims a member and day, at most.")] = None,
+    device_day_limit: Annotated[int | None, typer.Option(help="Claims a device and day, at most.")] = None,
+    place_day_limit: Annotated[int | None, typer.Option(help="Claims a network address and day, at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a campaign and fund it."""
+    """Make a campaign and fund it. With several prizes it is a draw, committed to by a hash from now on."""
 
     async def work() -> dict[str, Any]:
         now = system_clock()
         if face.upper() not in Face.__members__:
             raise typer.BadParameter("a face is outer or inner", param_hint="--face")
+        asked = _read(prizes) if prizes else [_single(prize, amount, budget, benefit)]
         async with terminal.workshop() as shop:
             opened = shop.database.reading if dry_run else shop.database.writing
             async with opened() as session:
@@ -61,25 +89,45 @@ def create(
                     title_zh=title_zh,
                     title_en=title_en,
                     face=Face[face.upper()],
-                    prize_kind=prize,
-                    prize_amount=amount,
-                    budget=budget,
+                    prizes=tuple(asked),
                     starts_at=starts.replace(tzinfo=UTC),
                     ends_at=ends.replace(tzinfo=UTC),
                     gtin=gtin14(gtin) if gtin else None,
-                    per_member_limit=member_limit,
-                    coupon_text_zh=coupon_text_zh,
-                    coupon_text_en=coupon_text_en,
-                    coupon_value_fen=coupon_value_fen,
-                    coupon_valid_days=coupon_valid_days if prize is PrizeKind.COUPON else 0,
+                    limits=Limits(member_limit, member_day_limit, device_day_limit, place_day_limit),
                 )
                 if dry_run:
                     campaigns.check(new, now)
-                    return {"dry_run": True, "brand": slug, "grants_at_most": budget // amount, "budget": budget}
-                made = await campaigns.create(session, new, now)
-                return _about(made)
+                    return {"dry_run": True, "brand": slug, "prizes": [_planned(offered) for offered in new.prizes]}
+                made = await campaigns.create(session, shop.vault, new, now)
+                found = await campaigns.prizes_of(session, [made.campaign_id])
+                return _about(made, found[made.campaign_id])
 
     terminal.run(work, as_json=as_json, show=_show)
+
+
+def _single(kind: PrizeKind, amount: int, budget: int, benefit: str | None) -> NewPrize:
+    return NewPrize(Prize(kind, amount, _uuid(benefit) if benefit else None), budget)
+
+
+def _read(path: Path) -> list[NewPrize]:
+    try:
+        lines = TypeAdapter(list[_Prize]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError):
+        raise CampaignInvalid(
+            f"prizes: {path.name} is not a JSON list of kind, amount, budget, weight and benefit_id"
+        ) from None
+    return [NewPrize(Prize(line.kind, line.amount, line.benefit_id), line.budget, line.weight) for line in lines]
+
+
+def _planned(offered: NewPrize) -> dict[str, Any]:
+    amount = offered.prize.amount
+    return {
+        "kind": offered.prize.kind.value,
+        "amount": amount,
+        "weight": offered.weight,
+        "budget": offered.budget,
+        "grants_at_most": offered.budget // amount if amount else None,
+    }
 
 
 @campaign.command("list")
@@ -92,9 +140,16 @@ def list_campaigns(
         async with terminal.workshop() as shop, shop.database.reading() as session:
             brand = await brand_named(session, slug)
             assert brand.brand_id is not None
+            made = await campaigns.of_brand(session, brand.brand_id)
+            prizes = await campaigns.prizes_of(session, [one.campaign_id for one in made])
             return [
-                {**_about(made), "budget_left": await campaigns.budget_left(session, made)}
-                for made in await campaigns.of_brand(session, brand.brand_id)
+                {
+                    **_about(one, prizes[one.campaign_id]),
+                    "budget_left": [
+                        await campaigns.budget_left(session, one, offered) for offered in prizes[one.campaign_id]
+                    ],
+                }
+                for one in made
             ]
 
     terminal.run(work, as_json=as_json, show=lambda rows: terminal.table(rows, "No campaign yet."))
@@ -122,44 +177,38 @@ def _set(campaign_id: str, status: CampaignStatus, *, as_json: bool) -> None:
     terminal.run(work, as_json=as_json, show=_show)
 
 
+@campaign.command("reveal")
+def reveal(campaign_id: Annotated[str, typer.Argument(help="The campaign's id.")], as_json: Json = False) -> None:
+    """Publish the seed of a draw that has ended, so that anybody can compute what every item drew."""
+
+    async def work() -> dict[str, Any]:
+        async with terminal.workshop() as shop, shop.database.writing() as session:
+            terms = await campaigns.reveal(session, shop.vault, _uuid(campaign_id), system_clock())
+            assert terms.seed is not None
+            return {"campaign_id": campaign_id, "seed": terms.seed.hex()}
+
+    terminal.run(work, as_json=as_json, show=_show)
+
+
 def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise typer.BadParameter("a campaign's id is a UUID; `fanxing campaign list` shows it") from None
+        raise typer.BadParameter("an id is a UUID; the list commands show it") from None
 
 
-@ledger_app.command("verify")
-def verify_ledger(as_json: Json = False) -> None:
-    """Rebuild every balance from the entries and check that every transfer sums to zero. Exits with 1 when not."""
-
-    async def work() -> dict[str, Any]:
-        async with terminal.workshop() as shop, shop.database.reading() as session:
-            report = await ledger.verify(session)
-        if report.faults:
-            raise LedgerBroken(
-                "; ".join(report.faults), hint="Stop paying (`fanxing campaign pause`) and find out why."
-            )
-        return {"accounts": report.accounts, "transfers": report.transfers, "entries": report.entries}
-
-    terminal.run(work, as_json=as_json, show=_show_books)
-
-
-def _show_books(result: dict[str, Any]) -> None:
-    out.print("The books balance: {accounts} accounts, {transfers} transfers, {entries} entries.".format(**result))
-
-
-def _about(made: Campaign) -> dict[str, Any]:
+def _about(made: Campaign, prizes: list[CampaignPrize]) -> dict[str, Any]:
     return {
         "campaign_id": str(made.campaign_id),
         "title_en": made.title_en,
         "face": Face(made.face).name.lower(),
-        "prize": made.prize_kind,
-        "amount": made.prize_amount,
-        "budget": made.budget,
+        "prizes": [
+            {"kind": one.kind, "amount": one.amount, "weight": one.weight, "budget": one.budget} for one in prizes
+        ],
         "starts_at": iso(made.starts_at),
         "ends_at": iso(made.ends_at),
         "status": made.status,
+        "commitment": made.commitment.hex() if made.commitment else None,
     }
 
 

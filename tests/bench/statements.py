@@ -37,22 +37,30 @@ Transaction = list[Statement]
 
 
 def transactions(log: Path, start: int) -> Iterator[Transaction]:
-    """The committed transactions in a log from that byte on, BEGIN and COMMIT among their statements."""
+    """The committed transactions in a log from that byte on, BEGIN and COMMIT among their statements.
+
+    A statement outside BEGIN and COMMIT is a transaction of its own.
+    """
     text = log.read_bytes()[start:].decode()
-    open_by_process: dict[str, Transaction] = {}
+    under_way: dict[str, Transaction] = {}
     for process, kind, content in _RECORD.findall(text):
-        under_way = open_by_process.setdefault(process, [])
+        known = under_way.setdefault(process, [])
         sent = _SENT.fullmatch(content) if kind == "LOG" else None
-        if kind == "DETAIL" and under_way:
+        if kind == "DETAIL" and known:
             values = {int(number): literal for number, literal in _VALUE.findall(content)}
-            under_way[-1] = Statement(under_way[-1].sql, values)
+            known[-1] = Statement(known[-1].sql, values)
         elif sent is not None:
             sql = " ".join(sent[1].split())
-            if sql.startswith("BEGIN"):
-                under_way.clear()
-            under_way.append(Statement(sql, {}))
+            if known and not known[0].sql.startswith("BEGIN"):
+                yield list(known)
+                known.clear()
+            if sql.startswith(("BEGIN", "ROLLBACK")):
+                known.clear()
+            known.append(Statement(sql, {}))
             if sql == "COMMIT":
-                yield list(under_way)
+                yield list(known)
+                known.clear()
+    yield from (known for known in under_way.values() if known and not known[0].sql.startswith(("BEGIN", "ROLLBACK")))
 
 
 def literals(transaction: Transaction) -> list[str]:
