@@ -17,19 +17,24 @@ import hmac
 import secrets
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar
 
 from sqlalchemy import JSON, CheckConstraint, Column, LargeBinary, delete, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Moment, Session, insert
-from kit.errors import FanxingError, Invalid, TooMany, Unavailable
+from kit.errors import FanxingError, Invalid, TooMany
+from kit.ids import new_id
+from kit.procedures import Kind, Step
 from kit.vault import Vault
-from loyalty.members import MemberKey, parse_phone, phone_fingerprint
+from loyalty import code_limits
+from loyalty.code_limits import Asker
+from loyalty.members import Member
+from loyalty.phones import parse_phone, phone_fingerprint
 
 CODE_DIGITS = 6
 CODE_LIFETIME = timedelta(minutes=5)
@@ -39,10 +44,10 @@ CODE_PAUSE = timedelta(seconds=60)
 CODES_PER_WINDOW_MAX = 5
 CODE_WINDOW = timedelta(hours=1)
 SESSION_LIFETIME = timedelta(days=30)
+FRESH_MAX = timedelta(minutes=10)
+"""How long after a sign-in its session may do what cannot be undone."""
 _TOKEN_SECRET_BYTES = 32
 _UUID_BYTES = 16
-
-Language = Literal["zh", "en"]
 
 
 class OneTimeCodeWrong(Invalid):
@@ -77,12 +82,6 @@ class OneTimeCodeTooSoon(TooMany):
         self.retry_after_s = retry_after_s
 
 
-class SenderMissing(Unavailable):
-    """This installation has no way to send one-time codes."""
-
-    code = "SenderMissing"
-
-
 class OneTimeCode(SQLModel, table=True):
     """The latest code of a phone number, by keyed hashes alone. No hash means that the code was used."""
 
@@ -113,6 +112,8 @@ class IssuedCode:
     phone_e164: str
     code: str
     expires_at: datetime
+    message_id: uuid.UUID
+    """Under which the message is sent once."""
 
 
 class Outcome(StrEnum):
@@ -144,11 +145,14 @@ class CodeCheck:
         return OneTimeCodeExpired("this code is no longer valid", hint="Ask for a new code.")
 
 
-async def issue_code(session: Session, vault: Vault, group_id: int, phone: str, now: datetime) -> IssuedCode:
+async def issue_code(
+    session: Session, vault: Vault, group_id: int, phone: str, now: datetime, asker: Asker | None = None
+) -> IssuedCode:
     """Make a new code for a number; the one before it is void.
 
     Send it after the commit: a code that is sent but not stored helps nobody, one stored but not sent only costs the
-    pause until the next. Raises PhoneInvalid and OneTimeCodeTooSoon (one in 60 s, five in an hour).
+    pause until the next. Raises PhoneInvalid, and OneTimeCodeTooSoon: one in 60 s, five in an hour, and the limits of
+    `loyalty.code_limits`; it does not tell which. `asker`: from where it is asked for, None where that is not limited.
     """
     phone_e164 = parse_phone(phone)
     fingerprint = phone_fingerprint(vault, group_id, phone_e164)
@@ -160,8 +164,8 @@ async def issue_code(session: Session, vault: Vault, group_id: int, phone: str, 
         .returning(col(OneTimeCode.sent_at))
     )
     sent = [datetime.fromisoformat(moment) for moment in locked.scalar_one()]
-    wait = _wait(sent, now)
-    if wait > timedelta(0):
+    wait = _wait(sent, now) or await code_limits.take(session, vault, phone_e164, asker, now)
+    if wait:
         raise OneTimeCodeTooSoon(-(-wait // timedelta(seconds=1)))
     code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
     expires_at = now + CODE_LIFETIME
@@ -176,7 +180,7 @@ async def issue_code(session: Session, vault: Vault, group_id: int, phone: str, 
             sent_at=[moment.isoformat() for moment in kept],
         )
     )
-    return IssuedCode(phone_e164, code, expires_at)
+    return IssuedCode(phone_e164, code, expires_at, new_id())
 
 
 def _wait(sent: Sequence[datetime], now: datetime) -> timedelta:
@@ -254,28 +258,58 @@ async def open_session(session: Session, member_id: uuid.UUID, now: datetime) ->
 
 
 async def member_of(session: Session, token: str, now: datetime) -> uuid.UUID | None:
-    """The member whom a token stands for; None for a visitor: no token of ours, too old, closed, or member erased."""
-    key = _session_key(token)
+    """The member whom a token stands for; None when it is not ours, too old or closed, or he was erased or merged."""
+    return await _member_of(session, token, now)
+
+
+async def member_freshly_of(session: Session, token: str, now: datetime) -> uuid.UUID | None:
+    """The same, unless he signed in more than FRESH_MAX ago."""
+    return await _member_of(session, token, now + SESSION_LIFETIME - FRESH_MAX)
+
+
+async def _member_of(session: Session, token: str, expires_after: datetime) -> uuid.UUID | None:
+    key = session_key(token)
     if key is None:
         return None
     found = await session.exec(
         select(MemberSession.member_id)
-        .join(MemberKey, col(MemberKey.member_id) == MemberSession.member_id)
-        .where(MemberSession.member_id == key[0], MemberSession.token_hash == key[1], MemberSession.expires_at > now)
+        .join(Member, col(Member.member_id) == MemberSession.member_id)
+        .where(
+            MemberSession.member_id == key[0],
+            MemberSession.token_hash == key[1],
+            MemberSession.expires_at > expires_after,
+            col(Member.phone_sealed).is_not(None),
+            col(Member.merged_into).is_(None),
+        )
     )
     return found.first()
 
 
+SIGNED_IN_PARAMETERS: Mapping[str, Kind] = {"member": Kind.UUID, "token": Kind.BYTES, "now": Kind.MOMENT}
+SIGNED_IN: Sequence[Step] = (
+    Step(
+        """
+        SELECT 1 FROM member_session AS opened JOIN member AS whose ON whose.member_id = opened.member_id
+        WHERE opened.member_id = :member AND opened.token_hash = :token AND opened.expires_at > :now
+            AND whose.phone_sealed IS NOT NULL AND whose.merged_into IS NULL [[FOR SHARE OF whose]]
+        """,
+        refusal="SignInNeeded",
+    ),
+)
+"""Steps that go on only for a member who is signed in, and keep him from being merged or erased meanwhile."""
+
+
 async def close_session(session: Session, token: str) -> None:
     """Sign out; a token that is not open is no error."""
-    key = _session_key(token)
+    key = session_key(token)
     if key is not None:
         await session.exec(
             delete(MemberSession).where(col(MemberSession.member_id) == key[0], col(MemberSession.token_hash) == key[1])
         )
 
 
-def _session_key(token: str) -> tuple[uuid.UUID, bytes] | None:
+def session_key(token: str) -> tuple[uuid.UUID, bytes] | None:
+    """The member's id and the token's hash, under which a session is kept; None when it is no token of ours."""
     try:
         decoded = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
@@ -285,43 +319,18 @@ def _session_key(token: str) -> tuple[uuid.UUID, bytes] | None:
     return uuid.UUID(bytes=decoded[:_UUID_BYTES]), hashlib.sha256(decoded).digest()
 
 
+async def close_sessions(session: Session, members: Collection[uuid.UUID]) -> None:
+    """Sign these members out everywhere."""
+    await session.exec(delete(MemberSession).where(col(MemberSession.member_id).in_(members)))
+
+
+async def forget_codes(session: Session, fingerprints: Collection[bytes]) -> None:
+    """Void the codes of these numbers and forget when they were sent."""
+    await session.exec(delete(OneTimeCode).where(col(OneTimeCode.phone_fingerprint).in_(fingerprints)))
+
+
 async def sweep(session: Session, now: datetime) -> None:
-    """Delete what no longer matters: sessions that ended, and codes whose number may have a new one anyway."""
+    """Delete what no longer matters: sessions that ended, codes whose number may have a new one anyway, windows."""
     await session.exec(delete(MemberSession).where(col(MemberSession.expires_at) <= now))
     await session.exec(delete(OneTimeCode).where(col(OneTimeCode.expires_at) <= now - CODE_WINDOW))
-
-
-@dataclass(frozen=True)
-class DevelopmentCode:
-    """A one-time code that the answer itself may show, because no message was sent."""
-
-    code: str
-
-
-class CodeSender(Protocol):
-    """Brings a one-time code to a phone."""
-
-    async def send(self, phone_e164: str, code: str, language: Language) -> DevelopmentCode | None:
-        """Send the code, or hand it back for the answer to show. Raises Unavailable."""
-        ...
-
-
-class DevelopmentSender:
-    """Sends nothing and gives the code back. Never where strangers can come: it lets anybody in as anybody."""
-
-    async def send(self, phone_e164: str, code: str, language: Language) -> DevelopmentCode | None:
-        return DevelopmentCode(code)
-
-
-class NoSender:
-    """Stands where no sender is configured, and says so."""
-
-    async def send(self, phone_e164: str, code: str, language: Language) -> DevelopmentCode | None:
-        raise SenderMissing(
-            "this installation cannot send one-time codes", hint="Set FANXING_CODE_SENDER, see README.md."
-        )
-
-
-def sender_named(name: Literal["none", "development"]) -> CodeSender:
-    """The sender that FANXING_CODE_SENDER names."""
-    return DevelopmentSender() if name == "development" else NoSender()
+    await code_limits.sweep(session, now)

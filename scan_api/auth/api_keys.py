@@ -1,4 +1,4 @@
-"""API keys of brands, carriers of goods, shops and regulators: scoped, stored as hashes, shown once.
+"""API keys of brands, carriers of goods, shops, CRM systems and regulators: scoped, stored as hashes, shown once.
 
 The text is `fx_ID_SECRET`. The secret has 256 random bits, so a plain SHA-256 protects it at rest.
 """
@@ -18,6 +18,7 @@ from sqlmodel import Field, SQLModel, col, select
 from kit.db import Moment, Session
 from kit.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from kit.ids import derived_id
+from scan_api import sandbox
 
 LABEL_CHARACTERS_MAX = 100
 _TEXT = re.compile(r"fx_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -42,7 +43,8 @@ class OutOfScope(Forbidden):
 class Role(StrEnum):
     BRAND = "brand"  # sees its orders, puts them on sale, records movements
     LOGISTICS = "logistics"  # records movements
-    SHOP = "shop"  # redeems coupons
+    SHOP = "shop"  # speaks for a till or an online shop: purchases, redemptions
+    CRM = "crm"  # reads and brings members, cards and consents for the brand's own systems
     REGULATOR = "regulator"  # reads the history of items
 
 
@@ -50,13 +52,15 @@ class ApiKey(SQLModel, table=True):
     """A key's hash, its role and its scope. An empty list of prefixes means every GTIN; no brand means every brand."""
 
     __tablename__: ClassVar[str] = "api_key"
-    __table_args__ = (CheckConstraint("role IN ('brand', 'logistics', 'shop', 'regulator')", name="role"),)
+    __table_args__ = (CheckConstraint("role IN ('brand', 'logistics', 'shop', 'crm', 'regulator')", name="role"),)
 
     key_id: str = Field(primary_key=True, sa_type=Text)
     role: str = Field(sa_type=Text)
     label: str = Field(sa_type=Text)
     brand_id: int | None = None
     gtin_prefixes: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    sandbox: bool = False
+    """Whether its brand is one of make-believe; a key never changes sides."""
     secret_sha256: bytes = Field(sa_type=LargeBinary)
     created_at: datetime = Field(sa_type=Moment)
     revoked_at: datetime | None = Field(default=None, sa_type=Moment)
@@ -90,7 +94,10 @@ async def create(
     brand_id: int | None = None,
     gtin_prefixes: tuple[str, ...] = (),
 ) -> tuple[ApiKey, str]:
-    """A new key and its text, which is never shown again. Raises ApiKeyInvalid."""
+    """A new key and its text, which is never shown again. A sandbox brand's key is of the sandbox.
+
+    Raises ApiKeyInvalid.
+    """
     if not 1 <= len(label.strip()) <= LABEL_CHARACTERS_MAX or not label.isprintable():
         raise ApiKeyInvalid(
             f"a label is 1 to {LABEL_CHARACTERS_MAX} printable characters: who holds the key, and where"
@@ -106,6 +113,7 @@ async def create(
         label=label.strip(),
         brand_id=brand_id,
         gtin_prefixes=sorted(gtin_prefixes),
+        sandbox=await sandbox.is_sandbox_brand(session, brand_id),
         secret_sha256=_hash(secret),
         created_at=now,
     )
@@ -121,6 +129,8 @@ async def authenticate(session: Session, authorization: str | None, *roles: Role
     key = await session.get(ApiKey, found[1]) if found else None
     if found is None or key is None or not hmac.compare_digest(key.secret_sha256, _hash(found[2])):
         raise ApiKeyRefused("a valid API key is needed", hint="Send it as `Authorization: Bearer fx_…`.")
+    if key.sandbox:
+        sandbox.mark_answer()
     if key.revoked_at is not None:
         raise ApiKeyRefused("this API key was revoked", hint="Ask for a new one.")
     if key.role not in roles:

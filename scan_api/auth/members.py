@@ -1,27 +1,38 @@
 """Signing in: from a phone number and a one-time code to a member's session, for the API and the pages alike."""
 
+import re
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import Request
 from fastapi.responses import Response
 from sqlmodel import col, select
 
-from codes.catalogue import BrandGroup, brand_named
+from codes.catalogue import BrandGroup, BrandUnknown, brand_named
 from kit.db import Session
 from kit.errors import Invalid, Unauthenticated
-from loyalty import members, sign_in
+from loyalty import consents, members, sandbox, sign_in
+from loyalty.code_limits import Asker
+from loyalty.code_senders import DevelopmentCode
+from loyalty.consents import Agreement, Channel
 from loyalty.members import Member
-from loyalty.sign_in import DevelopmentCode, IssuedCode
+from loyalty.sandbox import SandboxGroup
+from loyalty.sign_in import CodeCheck, IssuedCode
+from scan_api.callers import caller_of
+from scan_api.errors import SignInNeeded
+from scan_api.sandbox import mark_answer
 from scan_api.services import Services
 from scan_api.web.views import Language
 
 COOKIE = "fanxing_session"
+BRAND_HEADER = "fanxing-brand"
 _BEARER = "bearer "
+_SLUG = re.compile(r"[a-z0-9-]{1,40}")
 
 
-class SignInNeeded(Unauthenticated):
-    code = "SignInNeeded"
+class FreshSignInNeeded(Unauthenticated):
+    code = "FreshSignInNeeded"
 
 
 class GroupUnclear(Invalid):
@@ -62,37 +73,103 @@ async def require_member(session: Session, request: Request, now: datetime) -> u
     return member_id
 
 
-async def group_of(session: Session, brand_slug: str | None) -> int:
-    """The group to sign in to: the brand's, or the only one there is. Raises BrandUnknown, GroupUnclear."""
-    if brand_slug is not None:
-        return (await brand_named(session, brand_slug)).group_id
-    groups = (await session.exec(select(BrandGroup.group_id).order_by(col(BrandGroup.group_id)).limit(2))).all()
+async def require_proof(services: Services, request: Request, one_time_code: str | None, now: datetime) -> uuid.UUID:
+    """The signed-in member, who has just proven his phone: by this session's age, or by a one-time code sent to it.
+
+    For what cannot be undone. Raises SignInNeeded, FreshSignInNeeded, OneTimeCodeWrong and its kin.
+    """
+    async with services.database.reading() as session:
+        member_id = await require_member(session, request, now)
+        fresh = await sign_in.member_freshly_of(session, session_token(request) or "", now)
+        phone = await members.phone_of(session, services.vault, member_id)
+        group_id = (await members.get(session, member_id)).group_id
+    if fresh is None and one_time_code is None:
+        raise FreshSignInNeeded(
+            f"prove your phone again: this sign-in is older than {sign_in.FRESH_MAX.seconds // 60} minutes",
+            hint="POST /v1/sign-in/codes sends a one-time code; send it along as one_time_code.",
+        )
+    if one_time_code is not None:
+        (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
+    return member_id
+
+
+async def group_of(session: Session, request: Request, brand_slug: str | None, now: datetime) -> int:
+    """The group that the request is about.
+
+    That of the brand named, in the body, as `?brand=` or in the header Fanxing-Brand; else the signed-in member's; else
+    the only one there is. Raises BrandUnknown, GroupUnclear.
+    """
+    named = brand_slug or request.query_params.get("brand") or request.headers.get(BRAND_HEADER)
+    if named:
+        if not _SLUG.fullmatch(named):
+            raise BrandUnknown("there is no such brand")
+        return (await brand_named(session, named)).group_id
+    member_id = await visitor(session, request, now)
+    if member_id is not None:
+        return (await members.get(session, member_id)).group_id
+    real = select(BrandGroup.group_id).where(col(BrandGroup.group_id).not_in(select(SandboxGroup.group_id)))
+    groups = (await session.exec(real.order_by(col(BrandGroup.group_id)).limit(2))).all()
     if len(groups) != 1 or groups[0] is None:
-        raise GroupUnclear("say for which brand you sign in", hint="Scan one of its codes and sign in there.")
+        raise GroupUnclear(
+            "say for which brand you sign in", hint="Scan one of its codes and sign in there, or add ?brand=."
+        )
     return groups[0]
 
 
 async def send_code(
-    services: Services, brand_slug: str | None, phone: str, language: Language, now: datetime
+    services: Services, request: Request, brand_slug: str | None, phone: str, language: Language, now: datetime
 ) -> tuple[IssuedCode, DevelopmentCode | None]:
     """Make a one-time code and send it. The answer is the same for a known and an unknown number."""
+    caller = caller_of(request, services)
+    asker = Asker(caller.address_network, caller.address_network_wide, caller.device_id)
     async with services.database.writing() as session:
-        issued = await sign_in.issue_code(session, services.vault, await group_of(session, brand_slug), phone, now)
-    return issued, await services.sender.send(issued.phone_e164, issued.code, language)
+        group_id = await group_of(session, request, brand_slug, now)
+        is_sandbox = await sandbox.is_sandbox(session, group_id)
+        limited = asker if services.sender.is_limited and not is_sandbox else None
+        issued = await sign_in.issue_code(session, services.vault, group_id, phone, now, limited)
+    if is_sandbox:
+        mark_answer()
+        return issued, DevelopmentCode(issued.code)
+    return issued, await services.sender.send(issued, language)
 
 
 async def confirm(
-    services: Services, brand_slug: str | None, phone: str, one_time_code: str, now: datetime
+    services: Services,
+    request: Request,
+    brand_slug: str | None,
+    phone: str,
+    one_time_code: str,
+    now: datetime,
+    *,
+    agreed: Sequence[Agreement] = (),
+    channel: Channel = Channel.PAGE,
 ) -> tuple[Member, str, bool]:
     """Sign in with a one-time code: the member, his session's token, and whether he is new.
 
-    The try is counted in a transaction of its own, so that it counts when it was wrong. Raises OneTimeCodeWrong and
-    its kin.
+    The try is counted in a transaction of its own, so that it counts when it was wrong. `agreed`: what he consents to
+    along with it. Raises OneTimeCodeWrong and its kin, ConsentDocumentUnknown, ConsentOutdated.
     """
-    async with services.database.writing() as session:
-        group_id = await group_of(session, brand_slug)
-        check = await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, now=now)
-    check.raise_if_refused()
+    async with services.database.reading() as session:
+        group_id = await group_of(session, request, brand_slug, now)
+        await consents.require_in_force(session, group_id, agreed)
+    (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
     async with services.database.writing() as session:
         member, is_new = await members.find_or_enrol(session, services.vault, group_id, phone, now)
+        await consents.record(session, member.member_id, group_id, agreed, channel, now)
         return member, await sign_in.open_session(session, member.member_id, now), is_new
+
+
+async def prove_phone(
+    services: Services, member_id: uuid.UUID, phone: str, one_time_code: str, now: datetime
+) -> uuid.UUID:
+    """The member of the same group whose phone this code proves. Raises OneTimeCodeWrong and its kin, MemberUnknown."""
+    async with services.database.reading() as session:
+        group_id = (await members.get(session, member_id)).group_id
+    (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
+    async with services.database.reading() as session:
+        return await members.member_with(session, services.vault, group_id, phone)
+
+
+async def _check(services: Services, group_id: int, phone: str, one_time_code: str, now: datetime) -> CodeCheck:
+    async with services.database.writing() as session:
+        return await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, now=now)

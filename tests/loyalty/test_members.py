@@ -13,7 +13,8 @@ from kit.db import Database
 from kit.vault import Vault, VaultSealBroken
 from loyalty import ledger, members, sign_in
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer
-from loyalty.members import Card, Member, MemberKey, MemberUnknown, PhoneIdentity, PhoneInvalid
+from loyalty.members import Card, Member, MemberKey, MemberUnknown, PhoneIdentity
+from loyalty.phones import PhoneInvalid, parse_phone
 from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
 
 PHONE = "+8613800138000"
@@ -31,7 +32,7 @@ PHONE = "+8613800138000"
     ],
 )
 def test_a_phone_number_has_one_form(text: str, phone: str) -> None:
-    assert members.parse_phone(text) == phone
+    assert parse_phone(text) == phone
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_a_phone_number_has_one_form(text: str, phone: str) -> None:
 )
 def test_what_is_no_mobile_number_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(PhoneInvalid) as refusal:
-        members.parse_phone(text)
+        parse_phone(text)
     assert not text or text not in f"{refusal.value} {refusal.value.hint}"
 
 

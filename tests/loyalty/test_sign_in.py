@@ -18,9 +18,9 @@ from loyalty.sign_in import (
     CODE_TRIES_MAX,
     CODE_WINDOW,
     CODES_PER_WINDOW_MAX,
+    FRESH_MAX,
     SESSION_LIFETIME,
     CodeCheck,
-    DevelopmentCode,
     IssuedCode,
     MemberSession,
     OneTimeCode,
@@ -29,7 +29,6 @@ from loyalty.sign_in import (
     OneTimeCodeTriesExhausted,
     OneTimeCodeWrong,
     Outcome,
-    SenderMissing,
 )
 from tests.loyalty.conftest import GROUP, NOW, MakeMember
 
@@ -269,12 +268,20 @@ async def test_sweeping_deletes_what_has_ended_and_nothing_else(
         assert await sign_in.member_of(session, kept, NOW) == member_id
 
 
-async def test_the_development_sender_hands_the_code_back() -> None:
-    sender = sign_in.sender_named("development")
-    assert await sender.send("+8613800138000", "123456", "zh") == DevelopmentCode("123456")
+async def test_a_session_is_fresh_for_ten_minutes(database: Database, make_member: MakeMember) -> None:
+    member_id = await make_member()
+    async with database.writing() as session:
+        token = await sign_in.open_session(session, member_id, NOW)
+        assert await sign_in.member_freshly_of(session, token, NOW + FRESH_MAX - A_MOMENT) == member_id
+        assert await sign_in.member_freshly_of(session, token, NOW + FRESH_MAX) is None
+        assert await sign_in.member_of(session, token, NOW + FRESH_MAX) == member_id
 
 
-async def test_without_a_sender_the_lack_is_named() -> None:
-    with pytest.raises(SenderMissing) as refusal:
-        await sign_in.sender_named("none").send("+8613800138000", "123456", "en")
-    assert "FANXING_CODE_SENDER" in refusal.value.hint
+async def test_sessions_of_members_named_are_closed_and_others_stay(
+    database: Database, make_member: MakeMember
+) -> None:
+    ann, ben = await make_member(1), await make_member(2)
+    async with database.writing() as session:
+        tokens = [await sign_in.open_session(session, one, NOW) for one in (ann, ann, ben)]
+        await sign_in.close_sessions(session, [ann])
+        assert [await sign_in.member_of(session, token, NOW) for token in tokens] == [None, None, ben]
