@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, Text
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Field, SQLModel, select
+from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Moment, Session, insert
 from kit.errors import Conflict, Invalid, NotFound
@@ -28,6 +28,10 @@ class BrandUnknown(NotFound):
 
 class BrandExists(Conflict):
     code = "BrandExists"
+
+
+class GroupUnknown(NotFound):
+    code = "GroupUnknown"
 
 
 class ProductUnknown(NotFound):
@@ -104,6 +108,14 @@ async def create_group(session: Session, name: str) -> BrandGroup:
     return (await session.exec(select(BrandGroup).where(BrandGroup.name == name))).one()
 
 
+async def group_named(session: Session, name: str) -> int:
+    """The id of the group of that name. Raises GroupUnknown."""
+    found = (await session.exec(select(BrandGroup.group_id).where(BrandGroup.name == name))).first()
+    if found is None:
+        raise GroupUnknown(f"there is no group {name}", hint="`fanxing brand list` shows the brands and their groups.")
+    return found
+
+
 async def create_brand(
     session: Session, issuer: Issuer, group_name: str, slug: str, name_zh: str, name_en: str, now: datetime
 ) -> Brand:
@@ -138,6 +150,25 @@ async def brand_named(session: Session, slug: str) -> Brand:
     if brand is None:
         raise BrandUnknown(f"there is no brand {slug}", hint="`fanxing brand list` shows the brands.")
     return brand
+
+
+async def brand_with(session: Session, brand_id: int) -> Brand:
+    """Raises BrandUnknown."""
+    brand = await session.get(Brand, brand_id)
+    if brand is None:
+        raise BrandUnknown("there is no such brand", hint="`fanxing brand list` shows the brands.")
+    return brand
+
+
+async def of_group(session: Session, group_id: int) -> list[Brand]:
+    """The brands of a group, oldest first."""
+    return list(await session.exec(select(Brand).where(Brand.group_id == group_id).order_by(col(Brand.brand_id))))
+
+
+async def slugs_of_group(session: Session, group_id: int) -> dict[int, str]:
+    """The short names of a group's brands by their ids."""
+    brands = await session.exec(select(Brand).where(Brand.group_id == group_id))
+    return {brand.brand_id: brand.slug for brand in brands if brand.brand_id is not None}
 
 
 async def create_product(

@@ -1,6 +1,8 @@
 """Configuration from environment variables FANXING_*, each with a safe default."""
 
+import ipaddress
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from offline_sdk.code_text import check_base_url
 from offline_sdk.errors import Malformed
 
 PREFIX = "FANXING_"
+CALLBACK_SECRET_CHARACTERS_MIN = 32
 
 
 class Settings(BaseSettings):
@@ -52,12 +55,28 @@ class Settings(BaseSettings):
     """Base URL of the key management service; empty: AWS KMS in boto3's region. Credentials are boto3's matter."""
     kms_alias_prefix: str = "fanxing/"
     """What the aliases of this installation's keys begin with, after alias/."""
-    code_sender: Literal["none", "development"] = "none"
+    trusted_proxies: str = ""
+    """Addresses and networks of the proxies before this server, with commas; only they are asked who the caller is."""
+    code_sender: Literal["none", "development", "gateway"] = "none"
     """How one-time codes travel. "development" shows them in the answer: never set it where strangers can come."""
+    sms_url: str = ""
+    """Base URL of the gateway that sends one-time codes as messages; with FANXING_CODE_SENDER=gateway."""
+    sms_token: SecretStr = SecretStr("")
+    """Bearer token for the gateway."""
     carrier_url: str = ""
     """Base URL of the mobile carrier's order interface; empty: data orders wait in the outbox."""
     carrier_token: SecretStr = SecretStr("")
     """Bearer token for the carrier."""
+    carrier_callback_secret: SecretStr = SecretStr("")
+    """What the carrier signs its callbacks with, 32 characters or more; two, separated by a blank, while it changes."""
+    cash_url: str = ""
+    """Base URL of the provider of cash red packets; empty: cash orders wait in the outbox."""
+    cash_token: SecretStr = SecretStr("")
+    """Bearer token for the provider of cash."""
+    cash_callback_secret: SecretStr = SecretStr("")
+    """What the provider of cash signs its callbacks with; as for the carrier."""
+    webhook_targets: Literal["public", "private"] = "public"
+    """Where webhooks may go: public addresses alone, or private ones and this machine too, for development."""
     database_connections: int = 10
     """Most open connections to the database in one process, 1..200."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -98,11 +117,32 @@ class Settings(BaseSettings):
             raise ValueError("this is no database URL, such as postgresql://user@host:5432/name") from None
         return value
 
-    @field_validator("carrier_url")
+    @field_validator("carrier_url", "cash_url")
     @classmethod
     def _web_address(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            raise ValueError("the carrier's base URL starts with http:// or https:// and has no query")
+            raise ValueError("a provider's base URL starts with http:// or https:// and has no query")
+        return value
+
+    @field_validator("carrier_callback_secret", "cash_callback_secret")
+    @classmethod
+    def _long_secrets(cls, value: SecretStr) -> SecretStr:
+        secrets = value.get_secret_value().split()
+        if len(secrets) > 2 or any(len(secret) < CALLBACK_SECRET_CHARACTERS_MIN for secret in secrets):
+            raise ValueError(f"one or two secrets of {CALLBACK_SECRET_CHARACTERS_MIN} characters or more")
+        return value
+
+    @field_validator("sms_url")
+    @classmethod
+    def _gateway_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("the gateway's base URL starts with http:// or https:// and has no query")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        networks(value)
         return value
 
     @field_validator("kms_endpoint")
@@ -157,6 +197,14 @@ class Settings(BaseSettings):
     def root_pin_path(self) -> Path:
         """The first root document's fingerprint: what a scanner pins, and what this server follows its roots from."""
         return self.home / "root.pin"
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks of a list such as "10.0.0.7, 2001:db8::/32"; an address alone is a network of one. ValueError."""
+    try:
+        return tuple(ipaddress.ip_network(word.strip()) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise ValueError("trusted proxies are addresses or networks such as 10.0.0.0/8, with commas") from None
 
 
 def load() -> Settings:

@@ -15,11 +15,39 @@ from sqlmodel import SQLModel
 
 import kit.idempotency
 import kit.outbox
+import loyalty.benefits.deliveries
+import loyalty.benefits.redemptions
+import loyalty.birthdays
 import loyalty.campaigns
+import loyalty.check_ins
+import loyalty.crm_import
+import loyalty.fulfilment
+import loyalty.merges
+import loyalty.red_packets
+import loyalty.refunds
+import loyalty.sandbox
 import loyalty.sign_in
+import loyalty.tasks
+import loyalty.webhooks
 from kit.db import Database
 
-TABLES_OF = (kit.idempotency, kit.outbox, loyalty.campaigns, loyalty.sign_in)
+TABLES_OF = (
+    kit.idempotency,
+    kit.outbox,
+    loyalty.benefits,
+    loyalty.campaigns,
+    loyalty.birthdays,
+    loyalty.check_ins,
+    loyalty.crm_import,
+    loyalty.merges,
+    loyalty.fulfilment,
+    loyalty.tasks,
+    loyalty.red_packets,
+    loyalty.sign_in,
+    loyalty.sandbox,
+    loyalty.webhooks,
+    loyalty.refunds,
+)
 """Imported so that their tables exist; tests of other packages bring theirs."""
 CONNECTIONS = 20
 """Sessions that work at the same time in one test."""

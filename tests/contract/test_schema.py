@@ -89,7 +89,7 @@ def test_ledger_refuses_to_be_truncated(stand: Stand, table: str) -> None:
         "UPDATE code_order SET state = 'sold'",
         "UPDATE code_order SET quantity = 0",
         "UPDATE api_key SET role = 'king'",
-        "UPDATE coupon SET status = 'redeemed', redeemed_at = NULL",
+        "UPDATE member_benefit SET status = 'redeemed', redeemed_at = NULL",
     ],
 )
 def test_database_refuses_rows_that_mean_nothing(stand: Stand, statement: str) -> None:
