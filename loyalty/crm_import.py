@@ -100,7 +100,7 @@ async def run(
     async with Making(job) as making:
         landings = _Landings(database, vault, order, making, clock, rehearse=rehearse)
         try:
-            async for made in making.chunks(done.keys()):
+            async for made in making.chunks(frozenset(done)):
                 for bad in made.bad:
                     report.write(crm_file.report_line(bad).encode())
                     reasons[bad.reason] += 1

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Text, update
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, col, or_, select
 
 from kit.db import Moment, Session
 from kit.ids import derived_id
@@ -19,9 +19,10 @@ from loyalty.benefits.stock import asset_of
 from loyalty.ledger import Account, AccountId, Leg, PointsLot, Purpose, Transfer
 from loyalty.ledger.accounts import holds_points
 
-MOVED = (Purpose.AVAILABLE, Purpose.DELIVERED, Purpose.REDEEMED)
-"""What moves: what a member holds, and what he was given and has used. What is set aside or on its way (HELD, PENDING)
-stays until it is decided, for holds and orders name whose it is; `merges.gather` brings it after."""
+MOVED = (Purpose.AVAILABLE, Purpose.REDEEMED)
+"""What moves: what a member holds and what he has used. What is set aside, on its way or delivered (HELD, PENDING,
+DELIVERED) stays, for holds and orders name whose it is, and what was delivered may yet be reversed; what comes of it to
+the member is brought by `merges.gather`."""
 BENEFITS = "benefit:%"
 """Assets that move with the rows that say whose they are."""
 
@@ -202,7 +203,7 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
         purpose = Purpose(move.purpose)
         account = AccountId(made.survivor_id, move.asset, purpose)
         balance = left.get((move.asset, purpose), 0)
-        amount = await _still_there(session, move, account, max(balance, 0))
+        amount = await _still_there(session, move, account, max(balance, 0), now)
         if amount == 0:
             continue
         left[move.asset, purpose] = balance - amount
@@ -220,14 +221,18 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
     return returned
 
 
-async def _still_there(session: Session, move: MergeMove, account: AccountId, balance: int) -> int:
-    """How much of what a transfer brought is still the survivor's. A debt goes back whole."""
+async def _still_there(session: Session, move: MergeMove, account: AccountId, balance: int, now: datetime) -> int:
+    """How much of what a transfer brought is still the survivor's. A debt goes back whole, points that ran out stay."""
     if move.amount < 0:
         return move.amount
     if not holds_points(account):
         return min(move.amount, balance)
     lot = await session.exec(
-        select(PointsLot.left).where(PointsLot.member_id == account.holder_id, PointsLot.lot_id == move.transfer_id)
+        select(PointsLot.left).where(
+            PointsLot.member_id == account.holder_id,
+            PointsLot.lot_id == move.transfer_id,
+            or_(col(PointsLot.expires_at).is_(None), col(PointsLot.expires_at) > now),
+        )
     )
     return min(lot.first() or 0, balance)
 

@@ -27,6 +27,7 @@ from loyalty.benefits.catalogue import (
 from loyalty.benefits.held import (
     WHY_CHARACTERS_MAX,
     BenefitState,
+    BenefitStep,
     HeldBenefit,
     MemberBenefit,
     Step,
@@ -198,7 +199,25 @@ async def _priced(session: Session, member_id: uuid.UUID, benefit_id: uuid.UUID)
     return row[0], row[1]
 
 
+async def _handed_on(session: Session, vault: Vault, gift: _Gift) -> HeldBenefit | None:
+    """The benefit, if this member was given it before and was merged into, or parted from, somebody who has it now."""
+    if await session.get(BenefitStep, (gift.member_id, gift.held_id, 0)) is None:
+        return None
+    found = await session.exec(
+        select(MemberBenefit).where(
+            MemberBenefit.benefit_id == gift.benefit.benefit_id, MemberBenefit.held_id == gift.held_id
+        )
+    )
+    held = found.first()
+    if held is None:
+        raise TransferIdReused(f"{gift.held_id} was already used for another benefit", hint="Choose a new id.")
+    return shown(vault, held, gift.now)
+
+
 async def _give(session: Session, vault: Vault, gift: _Gift) -> HeldBenefit:
+    before = None if gift.paid else await _handed_on(session, vault, gift)
+    if before is not None:
+        return before
     held = _written(vault, gift)
     added = await session.exec(_ADDING[is_postgresql(session)], params={name: getattr(held, name) for name in _COLUMNS})
     if added.first() is None:

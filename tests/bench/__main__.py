@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import checking, drawing, issuing, millions, serving, sheets, trusting
+from tests.bench import books, checking, drawing, importing, issuing, millions, pools, serving, sheets, trusting
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -17,8 +17,10 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "checks": checking.checks,
     "trust": trusting.trust,
     "serving": serving.serving,
+    "importing": importing.importing,
+    "pools": pools.pools,
 }
-LONG: dict[str, Callable[[Path], list[Figure]]] = {"millions": millions.millions}
+LONG: dict[str, Callable[[Path], list[Figure]]] = {"books": books.books, "millions": millions.millions}
 """Ten minutes and more: measured when they are named."""
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col, select
 
 from kit.ids import new_id
-from loyalty import benefits, budgets, ledger
+from loyalty import benefits, budgets, ledger, merges
 from loyalty.benefits import (
     BenefitKind,
     BenefitLimitReached,
@@ -36,6 +36,7 @@ from loyalty.benefits import (
 from loyalty.budgets import Budget
 from loyalty.fulfilment import Order, OrderState
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer, TransferIdReused
+from loyalty.merges import Approval, NewMerge
 from tests.loyalty.benefits.conftest import House, MakeBenefit
 from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
 
@@ -151,6 +152,21 @@ class TestObtaining:
         for give in (house.obtain, house.grant):
             with pytest.raises(BenefitNotOpen):
                 await give(member_id, benefit)
+
+    async def test_given_again_after_its_member_was_merged_it_is_still_one(
+        self, house: House, make_member: MakeMember, make_benefit: MakeBenefit
+    ) -> None:
+        (ann, old), grant_id, benefit = [await make_member(number) for number in (1, 2)], new_id(), await make_benefit()
+        first = await house.grant(old, benefit, grant_id)
+        merged = NewMerge(new_id(), ann, old, Approval.CODES)
+        async with house.database.writing() as session:
+            await merges.merge(session, merged, NOW)
+        again = await house.grant(old, benefit, grant_id)
+        assert (again.held_id, again.code, again.is_new) == (grant_id, first.code, False)
+        assert [len(await house.held(member_id)) for member_id in (ann, old)] == [1, 0]
+        with pytest.raises(TransferIdReused):
+            await house.grant(old, await make_benefit(), grant_id)
+        await house.verify()
 
 
 class TestRaces:

@@ -163,11 +163,6 @@ class Model:
             self._expire(member_id, now)
         return len(due), len(members)
 
-    def expire(self, member_id: uuid.UUID, now: datetime) -> None:
-        """Take off what of a member's points is due."""
-        with self.transaction():
-            self._expire(member_id, now)
-
     def spendable(self, member_id: uuid.UUID, now: datetime) -> int:
         return self.balances[AccountId(member_id, POINTS, Purpose.AVAILABLE)] - self._due(member_id, now)
 
