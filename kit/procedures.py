@@ -279,6 +279,8 @@ class Caller:
                 min_size=0,
                 max_size=connections,
                 timeout=POOL_TIMEOUT_S,
+                # It waits twice as long after each failure, for minutes in the end, also when the database is back.
+                reconnect_timeout=POOL_TIMEOUT_S,
                 check=_refuse_broken,
                 open=False,
             )

@@ -214,7 +214,9 @@ async def require_in_force(session: Session, group_id: int, agreements: Sequence
         return
     current = {document.kind: document.version for document in await in_force(session, group_id)}
     for agreement in agreements:
-        known = await session.get(ConsentDocument, (group_id, agreement.kind, agreement.version))
+        # What is no name is not looked up: PostgreSQL could not even be asked for a text with a NUL.
+        is_name = _NAME.fullmatch(agreement.kind) and _NAME.fullmatch(agreement.version)
+        known = await session.get(ConsentDocument, (group_id, agreement.kind, agreement.version)) if is_name else None
         if known is None:
             raise ConsentDocumentUnknown(
                 "there is no such version of that document", hint="GET /v1/me/consents lists what is in force."

@@ -4,6 +4,7 @@ A friend must have joined the group after the link was made, and so after the me
 rings impossible: every referral leads from an older member to a younger one.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CODE_CHARACTERS = 16
 """80 bits of a keyed hash: nobody guesses a code, and it tells nothing of its member."""
 WINDOW_HOURS_MAX = 24 * 90
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_CODE = re.compile(f"[{_ALPHABET}]{{{CODE_CHARACTERS}}}")
 
 
 class ReferralUnknown(NotFound):
@@ -167,10 +169,15 @@ def _code(vault: Vault, member_id: uuid.UUID, program_id: uuid.UUID) -> str:
 
 async def program_of(session: Session, code: str) -> Program:
     """The program of a link, for whoever opens it. Raises ReferralUnknown."""
-    link = await session.get(ReferralLink, code)
+    return await programs.get(session, (await _link(session, code)).program_id)
+
+
+async def _link(session: Session, code: str) -> ReferralLink:
+    # A text with a NUL is none that PostgreSQL can look for.
+    link = await session.get(ReferralLink, code) if _CODE.fullmatch(code) else None
     if link is None:
         raise ReferralUnknown("no such link", hint="Ask your friend to send it again.")
-    return await programs.get(session, link.program_id)
+    return link
 
 
 async def join(
@@ -181,9 +188,7 @@ async def join(
     Raises ReferralUnknown, ReferralRefused, ProgramNotOpen, CardNeeded, AllowanceUsedUp, BudgetUsedUp and what
     `prizes.give` raises; the caller's transaction must then be rolled back.
     """
-    link = await session.get(ReferralLink, code)
-    if link is None:
-        raise ReferralUnknown("no such link", hint="Ask your friend to send it again.")
+    link = await _link(session, code)
     program = await programs.open_for(session, link.program_id, friend_id, ProgramKind.REFERRAL, now)
     if await _made_before(session, program, link, friend_id):
         return Joined(program.program_id, None, None, is_new=False)

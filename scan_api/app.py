@@ -3,26 +3,95 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import httpx2
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from psycopg_pool import PoolTimeout
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
 
+from kit import idempotency
 from kit.errors import FanxingError
-from loyalty import fulfilment, sign_in
-from scan_api.errors import DatabaseUnavailable, PageUnknown, Refusal, RequestInvalid, as_json, status_of
+from loyalty import claim_news, fulfilment, ledger, merges, sign_in, tiers, webhook_worker
+from loyalty import claims as loyalty_claims
+from loyalty.benefits import expiry as benefit_expiry
+from scan_api import openapi, page_answers
+from scan_api.earning import sweep as sweep_earning
+from scan_api.errors import (
+    DatabaseUnavailable,
+    PageUnknown,
+    RequestInvalid,
+    headers_of,
+    problem_response,
+    unrouted_response,
+)
+from scan_api.idempotency import HEADER, IdempotencyKeyMissing
 from scan_api.middleware import Middleware
-from scan_api.routers import brand, consumer, devices, member, operations, packages, pages, regulator, scanner
+from scan_api.routers import (
+    benefits,
+    brand,
+    brand_benefits,
+    brand_tiers,
+    callbacks,
+    cards,
+    claims,
+    consumer,
+    devices,
+    earning,
+    earning_pages,
+    member,
+    member_account,
+    member_pages,
+    operations,
+    packages,
+    pages,
+    points,
+    privacy_pages,
+    purchases,
+    redemptions,
+    regulator,
+    scanner,
+    shop_pages,
+    webhooks,
+)
 from scan_api.services import Services
 
 _log = structlog.get_logger()
 
 SWEEP_EVERY_S = 3_600
+
+ROUTERS = (
+    operations,
+    scanner,
+    devices,
+    member,
+    member_account,
+    claims,
+    brand,
+    benefits,
+    brand_benefits,
+    redemptions,
+    purchases,
+    cards,
+    brand_tiers,
+    regulator,
+    packages,
+    callbacks,
+    webhooks,
+    points,
+    earning,
+    pages,
+    member_pages,
+    shop_pages,
+    earning_pages,
+    privacy_pages,
+)
 
 DESCRIPTION = """One item, one code: scans, provenance, rewards and membership.
 
@@ -31,25 +100,35 @@ A code's own URL (`GET /{code path}`) is the shopper's page, or JSON for clients
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application of one server."""
-    app = FastAPI(
-        title="Fanxing 繁星",
-        version="0.1.0",
-        description=DESCRIPTION,
-        lifespan=_lifespan(services),
-        # The framework's documentation pages load scripts from elsewhere.
-        docs_url=None,
-        redoc_url=None,
-        responses={"default": {"model": Refusal, "description": "A refusal, or a failure of this server"}},
-    )
+    app = _routed(_lifespan(services))
     app.state.services = services
     https = services.settings.base_url.startswith("https:")
     app.add_middleware(Middleware, metrics=services.metrics, https=https, fail=_fail)
     app.add_exception_handler(FanxingError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_unrouted)
-    for away in (OperationalError, InterfaceError, TimeoutError):
+    for away in (OperationalError, InterfaceError, TimeoutError, psycopg.OperationalError, PoolTimeout):
         app.add_exception_handler(away, _refuse_without_database)
-    for router in (operations, scanner, devices, member, brand, regulator, packages, pages):
+    return app
+
+
+def description() -> dict[str, Any]:
+    """The API's description (OpenAPI 3.1), for who has no server."""
+    return openapi.document(_routed(None))
+
+
+def _routed(lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None) -> FastAPI:
+    app = FastAPI(
+        title="Fanxing 繁星",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # The framework's documentation pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # the framework's way to replace it
+    for router in ROUTERS:
         app.include_router(router.router)
     app.include_router(consumer.router)  # last: it takes every path that nobody else did
     return app
@@ -60,13 +139,22 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await services.trust.refresh()
         stop = asyncio.Event()
-        work: list[Coroutine[Any, Any, None]] = [services.trust.keep_fresh(), _sweep(services)]
+        work: list[Coroutine[Any, Any, None]] = [
+            services.trust.keep_fresh(),
+            _sweep(services),
+            tiers.keep_settled(services.database, services.clock),
+        ]
         async with httpx2.AsyncClient() as client:
-            if services.settings.carrier_url:
-                carrier = fulfilment.HttpCarrier(
-                    services.settings.carrier_url, services.settings.carrier_token.get_secret_value(), client
-                )
-                work.append(fulfilment.run(services.database, services.vault, carrier, services.clock, stop))
+            providers = fulfilment.providers_of(services.settings, client, services.clock)
+            work.append(
+                fulfilment.run(services.database, services.vault, providers, services.clock, stop, services.metrics)
+            )
+            sender = webhook_worker.Worker(
+                services.database, services.vault, services.settings.webhook_targets, services.clock
+            )
+            work.append(sender.run(stop))
+            work.append(benefit_expiry.run(services.database, services.clock, stop))
+            work.append(claim_news.run(services.database, services.vault, services.clock, stop))
             tasks = [asyncio.create_task(coroutine) for coroutine in work]
             try:
                 yield
@@ -75,17 +163,26 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await services.caller.close()
+                await services.sender.close()
                 await services.database.close()
 
     return lifespan
 
 
 async def _sweep(services: Services) -> None:
-    """Forget sessions and one-time codes that are over, for ever."""
+    """Forget what is over, for ever, and expire what is due."""
     while True:
         try:
             async with services.database.writing() as session:
                 await sign_in.sweep(session, services.clock())
+                await loyalty_claims.sweep(session, services.clock())
+                await webhook_worker.sweep(session, services.clock())
+                await idempotency.sweep(session, services.clock())
+            async with services.database.writing() as session:
+                await merges.gather(session, services.clock())
+            await ledger.sweep(services.database, services.clock)
+            await sweep_earning(services.database, services.vault, services.clock())
         except Exception:
             _log.exception("sweep failed, will try again")
         await asyncio.sleep(SWEEP_EVERY_S)
@@ -93,17 +190,17 @@ async def _sweep(services: Services) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, FanxingError)
-    if pages.wants_page(request):
-        return pages.error_page(request, error)
-    headers = {"www-authenticate": "Bearer"} if status_of(error) == 401 else {}
-    retry_after = getattr(error, "retry_after_s", None)
-    if retry_after is not None:
-        headers["retry-after"] = str(retry_after)
-    return JSONResponse(as_json(error), status_of(error), headers)
+    if not page_answers.wants_page(request):
+        return problem_response(error)
+    page = page_answers.error_page(request, error)
+    page.headers.update(headers_of(error))
+    return page
 
 
 async def _refuse_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(fault["loc"] == ("header", HEADER.lower()) for fault in error.errors()):
+        return await _refuse(request, IdempotencyKeyMissing())
     # Say where and why, never what was sent: it may be a phone number or an inner code.
     faults = "; ".join(
         f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}"
@@ -118,8 +215,7 @@ async def _refuse_unrouted(request: Request, error: Exception) -> Response:
         return await _refuse(request, error.__cause__)
     if error.status_code == 404:
         return await _refuse(request, PageUnknown("there is nothing at this address"))
-    body = {"error": {"code": "Http" + str(error.status_code), "message": str(error.detail)}}
-    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+    return unrouted_response(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 async def _refuse_without_database(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scan_api import sandbox
 from scan_api.errors import BodyTooLarge
 from scan_api.metrics import Metrics
 
@@ -58,6 +59,7 @@ class Middleware:
         started = time.perf_counter()
         status = 0  # till the answer starts
         request_id = uuid.uuid4().hex
+        watched = sandbox.watch()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -67,6 +69,8 @@ class Middleware:
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 headers["x-request-id"] = request_id
+                if watched.is_sandbox:
+                    headers[sandbox.HEADER] = "true"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

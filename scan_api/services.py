@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 from kit import vault as vaults
 from kit.clock import Clock, system_clock
 from kit.db import Database
+from kit.procedures import Caller
 from kit.settings import Settings
 from kit.vault import Vault
-from loyalty.sign_in import CodeSender, sender_named
+from loyalty.code_senders import CodeSender, sender_of
+from scan_api.claims import Claims
 from scan_api.devices import WrongTries
 from scan_api.metrics import Metrics
 from scan_api.scans import Scans
@@ -26,6 +28,8 @@ class Services:
     vault: Vault
     trust: Trust
     scans: Scans
+    caller: Caller
+    claims: Claims
     sender: CodeSender
     metrics: Metrics
     wrong_enrolments: WrongTries
@@ -36,13 +40,17 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
     """Open what the settings name. Raises ConfigurationError naming the variable."""
     database = Database(settings.database, settings.database_connections)
     vault = vaults.load(settings.vault_key_path)
+    trust, scans = Trust(database, settings.root_pin_path, clock), Scans(vault)
+    caller = Caller(database, settings.database_connections)
     return Services(
         settings=settings,
         database=database,
         vault=vault,
-        trust=Trust(database, settings.root_pin_path, clock),
-        scans=Scans(vault),
-        sender=sender_named(settings.code_sender),
+        trust=trust,
+        scans=scans,
+        caller=caller,
+        claims=Claims(database, caller, vault, trust, scans),
+        sender=sender_of(settings),
         metrics=Metrics(),
         wrong_enrolments=WrongTries(),
         clock=clock,

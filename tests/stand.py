@@ -38,19 +38,24 @@ from codes import catalogue, orders, pipeline
 from codes.orders import CodeOrder
 from codes.serials import SerialScheme, create_serial_key, scheme_of
 from codes.signing import order_signer
+from kit import procedures
 from kit import vault as vaults
 from kit.db import Database, Session
 from kit.files import write_secret
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
 from loyalty import campaigns, ledger, members, sign_in
-from loyalty.campaigns import CampaignStatus, Face, NewCampaign, PrizeKind
+from loyalty.benefits import BenefitKind, NewBenefit, stock
+from loyalty.benefits import catalogue as catalogue_of_benefits
+from loyalty.campaigns import CampaignStatus, Face, Limits, NewCampaign, NewPrize
 from loyalty.ledger import LedgerReport
+from loyalty.prizes import Prize, PrizeKind
 from offline_sdk.code_text import Profile, encode_message, encode_text
 from offline_sdk.gtin import check_digit
 from offline_sdk.root import format_pin, read_pin
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
+from scan_api.claims import PROCEDURES
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
 from signer import keys, publication, roots, service
@@ -63,8 +68,9 @@ PASSPHRASE = "a passphrase for tests alone"
 TRUST_DOMAIN = "stand.example"
 PREFIX = "9506000"  # GS1's prefix for examples
 BRAND, OTHER_BRAND = "star-cream", "moon-tea"
+GROUP = "Stand Group"
 PLACED_AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-ITEMS_ON_SALE = 4_000
+ITEMS_ON_SALE = 5_100
 START_DEADLINE_S = 90.0
 WAIT_DEADLINE_S = 120.0
 
@@ -146,6 +152,7 @@ async def install(home: Path, database_url: str) -> Installation:
     database = Database(database_url)
     try:
         await migrations.upgrade(database)
+        await procedures.install(database, PROCEDURES)
         async with database.writing() as session:
             root = await roots.establish(session, signer, TRUST_DOMAIN, datetime.now(UTC))
             (home / "root.pin").write_bytes(format_pin(root.fingerprint))
@@ -195,8 +202,8 @@ async def _populate(session: Session, home: Path, signer: SigningService, vault:
     create_serial_key(session, vault, issuer.issuer_id)
     await session.flush()
     first_key = await signer.create_key(session, issuer, PLACED_AT)
-    brand = await catalogue.create_brand(session, issuer, "Stand Group", BRAND, "星河雪糕", "Star Cream", PLACED_AT)
-    other = await catalogue.create_brand(session, issuer, "Stand Group", OTHER_BRAND, "月亮茶", "Moon Tea", PLACED_AT)
+    brand = await catalogue.create_brand(session, issuer, GROUP, BRAND, "星河雪糕", "Star Cream", PLACED_AT)
+    other = await catalogue.create_brand(session, issuer, GROUP, OTHER_BRAND, "月亮茶", "Moon Tea", PLACED_AT)
     await catalogue.create_product(session, brand, GTIN, "海盐荔枝雪糕", "Sea salt lychee ice cream", PLACED_AT)
     await catalogue.create_product(session, other, OTHER_GTIN, "桂花乌龙", "Osmanthus oolong", PLACED_AT)
 
@@ -232,7 +239,7 @@ async def _populate(session: Session, home: Path, signer: SigningService, vault:
         "Revoked key": maker.made["key revoked"].items[0].inner,
         "Recalled": maker.made["recalled"].items[0].inner,
     }
-    made_campaigns = await _campaigns(session, brand, other)
+    made_campaigns = await _campaigns(session, vault, brand, other)
     return maker.made, made_campaigns, await _api_keys(session, brand.brand_id, other.brand_id), refused
 
 
@@ -240,25 +247,37 @@ def _unissued(scheme: SerialScheme, placed: CodeOrder) -> str:
     return placed.serial(int(scheme.item_numbers(placed.gtin, placed.order_number, placed.quantity, 1)[0]))
 
 
-async def _campaigns(session: Session, brand: catalogue.Brand, other: catalogue.Brand) -> dict[str, uuid.UUID]:
+async def _campaigns(
+    session: Session, vault: Vault, brand: catalogue.Brand, other: catalogue.Brand
+) -> dict[str, uuid.UUID]:
     now = datetime.now(UTC)
-    coupon = {
-        "prize_kind": PrizeKind.COUPON,
-        "prize_amount": 1,
-        "budget": 5_000,
-        "coupon_text_zh": "满十减五",
-        "coupon_text_en": "5 off 10",
-        "coupon_value_fen": 500,
-        "coupon_valid_days": 30,
-    }
+    assert brand.brand_id is not None
+    coupon = await catalogue_of_benefits.create(
+        session,
+        NewBenefit(
+            brand_id=brand.brand_id,
+            group_id=brand.group_id,
+            kind=BenefitKind.COUPON,
+            name_zh="满十减五",
+            name_en="5 off 10",
+            starts_at=now - timedelta(days=1),
+            ends_at=now + timedelta(days=30),
+            value_fen=500,
+            valid_days=30,
+        ),
+        now,
+    )
+    await stock.procure(session, coupon, 5_000, procurement_id=coupon.benefit_id, now=now)
+    coupon_prize = NewPrize(Prize(PrizeKind.BENEFIT, 1, coupon.benefit_id), 5_000)
+    plain_prize = NewPrize(Prize(PrizeKind.POINTS, 100), 10_000_000)
     asked: dict[str, dict[str, Any]] = {
         "points": {},
-        "data": {"prize_kind": PrizeKind.MEGABYTES, "prize_amount": 5, "budget": 500_000},
-        "coupon": {**coupon, "face": Face.OUTER, "per_member_limit": 1},
+        "data": {"prizes": (NewPrize(Prize(PrizeKind.MEGABYTES, 5), 500_000),)},
+        "coupon": {"prizes": (coupon_prize,), "face": Face.OUTER, "limits": Limits(member=1)},
         "not started": {"starts_at": now + timedelta(days=5)},
         "ended": {"starts_at": now - timedelta(days=20), "ends_at": now - timedelta(days=1)},
         "paused": {},
-        "scarce": {"budget": 100},
+        "scarce": {"prizes": (NewPrize(Prize(PrizeKind.POINTS, 100), 100),)},
         "other brand": {"brand_id": other.brand_id, "title_zh": "茶礼", "title_en": "Tea gift"},
     }
     made = {}
@@ -269,13 +288,11 @@ async def _campaigns(session: Session, brand: catalogue.Brand, other: catalogue.
             "title_zh": f"活动 {name}",
             "title_en": f"Campaign {name}",
             "face": Face.INNER,
-            "prize_kind": PrizeKind.POINTS,
-            "prize_amount": 100,
-            "budget": 10_000_000,
+            "prizes": (plain_prize,),
             "starts_at": now - timedelta(days=1),
             "ends_at": now + timedelta(days=30),
         }
-        campaign = await campaigns.create(session, NewCampaign(**(plain | changes)), now - timedelta(days=30))
+        campaign = await campaigns.create(session, vault, NewCampaign(**(plain | changes)), now - timedelta(days=30))
         made[name] = campaign.campaign_id
     await campaigns.set_status(session, made["paused"], CampaignStatus.PAUSED)
     return made
@@ -515,7 +532,9 @@ class Stand:
 
     async def _enrol(self, count: int, session: Session) -> list[SignedIn]:
         now, vault = datetime.now(UTC), self.vault
-        group_id = (await session.exec(select(catalogue.BrandGroup.group_id))).one()
+        group_id = (
+            await session.exec(select(catalogue.BrandGroup.group_id).where(catalogue.BrandGroup.name == GROUP))
+        ).one()
         assert group_id is not None
         signed_in = []
         for phone in itertools.islice(self._phones, count):

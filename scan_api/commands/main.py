@@ -3,11 +3,17 @@
 import typer
 
 from scan_api.commands import (
+    benefits,
     campaigns,
     catalogue,
+    crm,
     demo,
     devices,
+    draws,
+    earning,
+    fulfilment,
     inspection,
+    ledger,
     members,
     orders,
     packages,
@@ -15,9 +21,12 @@ from scan_api.commands import (
     ranges,
     roots,
     runs,
+    sandbox,
     setup,
     signer,
+    tiers,
     trust,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -28,6 +37,7 @@ app = typer.Typer(
 app.command("init")(setup.init)
 app.command("serve")(setup.serve)
 app.command("demo")(demo.demo)
+app.command("openapi")(sandbox.print_openapi)
 app.command("revoke")(trust.revoke)
 app.add_typer(trust.issuer, name="issuer")
 app.add_typer(trust.key, name="key")
@@ -36,6 +46,8 @@ app.add_typer(roots.root, name="root")
 app.add_typer(catalogue.brand, name="brand")
 app.add_typer(catalogue.product, name="product")
 app.add_typer(catalogue.api_key, name="api-key")
+app.add_typer(sandbox.sandbox, name="sandbox")
+app.add_typer(webhooks.webhook, name="webhook")
 app.add_typer(signer.signer, name="signer")
 app.add_typer(orders.order, name="order")
 orders.order.command("export")(runs.export_again)
@@ -53,8 +65,15 @@ orders.order.command("ranges")(ranges.list_ranges)
 app.add_typer(packages.package, name="package")
 app.add_typer(devices.device, name="device")
 app.add_typer(campaigns.campaign, name="campaign")
+app.add_typer(benefits.benefit, name="benefit")
 app.add_typer(members.member, name="member")
-app.add_typer(campaigns.ledger_app, name="ledger")
+app.add_typer(members.consent, name="consent")
+app.add_typer(crm.crm, name="crm")
+app.add_typer(tiers.tier, name="tier")
+app.add_typer(draws.draw, name="draw")
+app.add_typer(earning.earning, name="earning")
+app.add_typer(fulfilment.fulfilment_app, name="fulfilment")
+app.add_typer(ledger.ledger_app, name="ledger")
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
-from kit import logging
+from kit import logging, procedures
 from kit import settings as environment
 from kit.clock import system_clock
 from kit.db import Database
@@ -20,6 +20,7 @@ from kit.settings import Settings
 from kit.vault import new_key
 from offline_sdk.algorithms import Algorithm
 from scan_api.app import create_app
+from scan_api.claims import PROCEDURES
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.services import build
@@ -65,6 +66,7 @@ async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = Tr
         _secret(settings.signer_passphrase_path, secrets.token_urlsafe(_PASSPHRASE_BYTES), made)
     _secret(settings.vault_key_path, new_key().hex(), made)
     await migrations.upgrade(shop.database)
+    await procedures.install(shop.database, PROCEDURES)
     if with_root and not settings.root_pin_path.exists():
         async with shop.database.writing() as session:
             first = (await roots.chain(session))[:1]
@@ -122,6 +124,8 @@ def serve() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        # Whom to believe about the caller's address is FANXING_TRUSTED_PROXIES' to say; see scan_api.callers.
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
 
@@ -134,5 +138,6 @@ async def _check(settings: Settings) -> None:
     database = Database(settings.database)
     try:
         await Trust(database, settings.root_pin_path, system_clock).refresh()
+        await procedures.check(database, PROCEDURES)
     finally:
         await database.close()

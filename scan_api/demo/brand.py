@@ -2,6 +2,7 @@
 
 import csv
 import os
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,7 +22,10 @@ from codes.signing_agent import SECRET_BYTES
 from kit.clock import Clock, system_clock
 from kit.db import Session
 from loyalty import campaigns
-from loyalty.campaigns import Face, NewCampaign, PrizeKind
+from loyalty.benefits import BenefitKind, NewBenefit, stock
+from loyalty.benefits import catalogue as catalogue_of_benefits
+from loyalty.campaigns import Face, Limits, NewCampaign, NewPrize
+from loyalty.prizes import Prize, PrizeKind
 from offline_sdk.code_text import Profile
 from offline_sdk.gtin import check_digit
 from scan_api.auth import api_keys
@@ -32,11 +36,13 @@ from scan_api.provenance.events import Happening, Step
 from signer import keys
 from signer.keys import SigningKey
 
+GROUP, BRAND = "Xiaxue Group", "xiaxue"
 QUANTITY = 1_000
 PREFIX = "9506000"  # GS1 keeps it for examples
 GTIN = f"0{PREFIX}20260" + check_digit(f"0{PREFIX}20260")
 MEGABYTES = 5
 POINTS = 10
+COUPONS = 100
 SEASON = ((5, 1), (9, 30))
 
 _MIDSUMMER = (7, 15)
@@ -72,20 +78,45 @@ async def prepare(shop: Workshop, clock: Clock, base_url: str) -> Brand:
         create_serial_key(session, shop.vault, issuer.issuer_id)
         await shop.signer.create_key(session, issuer, now)
         await shop.publish(session, now)
-        brand = await catalogue.create_brand(session, issuer, "Xiaxue Group", "xiaxue", "夏雪", "Xiaxue", now)
+        brand = await catalogue.create_brand(session, issuer, GROUP, BRAND, "夏雪", "Xiaxue", now)
         await catalogue.create_product(session, brand, GTIN, "夏雪绿豆冰棒", "Xiaxue Mung Bean Ice Bar", now)
         plan = await orders.plan(session, GTIN, QUANTITY, (Profile.OUTER, Profile.INNER), base_url)
         order = await orders.place(session, plan, now)
         await events.record_for_order(session, order, Happening(Step.COMMISSIONED, now, None, None), now)
         assert brand.brand_id is not None
-        made = [await campaigns.create(session, new, now) for new in _campaigns(brand.brand_id, brand.group_id, now)]
+        coupon_benefit = await _coupon(session, brand.brand_id, brand.group_id, now)
+        wanted = _campaigns(brand.brand_id, brand.group_id, coupon_benefit, now)
+        made = [await campaigns.create(session, shop.vault, new, now) for new in wanted]
         data, points, coupon = (str(one.campaign_id) for one in made)
         return Brand(order, data, points, coupon, await _api_keys(session, brand.brand_id, now))
 
 
-def _campaigns(brand_id: int, group_id: int, now: datetime) -> list[NewCampaign]:
-    starts_at, last_day = (datetime(now.year, *day, tzinfo=UTC) for day in SEASON)
-    ends_at = last_day + timedelta(days=1)
+def _season(now: datetime) -> tuple[datetime, datetime]:
+    first, last = (datetime(now.year, *day, tzinfo=UTC) for day in SEASON)
+    return first, last + timedelta(days=1)
+
+
+async def _coupon(session: Session, brand_id: int, group_id: int, now: datetime) -> uuid.UUID:
+    starts_at, ends_at = _season(now)
+    new = NewBenefit(
+        brand_id=brand_id,
+        group_id=group_id,
+        kind=BenefitKind.COUPON,
+        name_zh="任意冰品立减 2 元",
+        name_en="¥2 off any ice cream",
+        starts_at=starts_at,
+        ends_at=ends_at,
+        value_fen=200,
+        cost_fen=200,
+        valid_days=90,
+    )
+    made = await catalogue_of_benefits.create(session, new, now)
+    await stock.procure(session, made, COUPONS, procurement_id=made.benefit_id, now=now)
+    return made.benefit_id
+
+
+def _campaigns(brand_id: int, group_id: int, coupon: uuid.UUID, now: datetime) -> list[NewCampaign]:
+    starts_at, ends_at = _season(now)
     return [
         NewCampaign(
             brand_id=brand_id,
@@ -93,9 +124,7 @@ def _campaigns(brand_id: int, group_id: int, now: datetime) -> list[NewCampaign]
             title_zh="夏日流量：每支 5 MB",
             title_en="Summer data: 5 MB an ice bar",
             face=Face.INNER,
-            prize_kind=PrizeKind.MEGABYTES,
-            prize_amount=MEGABYTES,
-            budget=MEGABYTES * QUANTITY,
+            prizes=(NewPrize(Prize(PrizeKind.MEGABYTES, MEGABYTES), MEGABYTES * QUANTITY),),
             starts_at=starts_at,
             ends_at=ends_at,
         ),
@@ -105,9 +134,7 @@ def _campaigns(brand_id: int, group_id: int, now: datetime) -> list[NewCampaign]
             title_zh="集团积分：每支 10 分",
             title_en="Group points: 10 an ice bar",
             face=Face.INNER,
-            prize_kind=PrizeKind.POINTS,
-            prize_amount=POINTS,
-            budget=POINTS * QUANTITY,
+            prizes=(NewPrize(Prize(PrizeKind.POINTS, POINTS), POINTS * QUANTITY),),
             starts_at=starts_at,
             ends_at=ends_at,
         ),
@@ -117,14 +144,8 @@ def _campaigns(brand_id: int, group_id: int, now: datetime) -> list[NewCampaign]
             title_zh="入会礼：2 元券",
             title_en="Welcome: ¥2 coupon",
             face=Face.OUTER,
-            prize_kind=PrizeKind.COUPON,
-            prize_amount=1,
-            budget=100,
-            per_member_limit=1,
-            coupon_text_zh="任意冰品立减 2 元",
-            coupon_text_en="¥2 off any ice cream",
-            coupon_value_fen=200,
-            coupon_valid_days=90,
+            prizes=(NewPrize(Prize(PrizeKind.BENEFIT, 1, coupon), COUPONS),),
+            limits=Limits(member=1),
             starts_at=starts_at,
             ends_at=ends_at,
         ),

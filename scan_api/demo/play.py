@@ -1,10 +1,14 @@
 """The demonstration from the first act to the last."""
 
 import asyncio
+import contextlib
 import shutil
+import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 from rich.console import Console
@@ -16,18 +20,19 @@ from kit.db import Database
 from kit.errors import Conflict
 from kit.files import replacing
 from kit.settings import Settings
-from loyalty import ledger
 from scan_api import devices
 from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.setup import prepare as prepare_installation
 from scan_api.commands.terminal import Workshop
-from scan_api.demo import brand, stage, users
+from scan_api.demo import brand, group, members, stage, users
 from scan_api.demo.story import Story
 from scan_api.demo.users import World
 from scan_api.device_scans import DeviceScan
 from scan_api.services import build
 from signer import keys, publication
+
+Answer = TypeVar("Answer")
 
 _MARK = ".fanxing-demo"
 _REVOKED_S_MAX = 15
@@ -81,7 +86,7 @@ def _play(settings: Settings, clock: Clock, story: Story, console: Console) -> N
     story.begin("The brand orders codes")
     if clock is not system_clock:
         story.tell(f"The campaign runs from May to September, so the clock stands on {iso(clock())[:10]}.")
-    made = asyncio.run(_brand(settings, clock, console))
+    made, sisters = asyncio.run(_brand(settings, clock, console))
     outer, inner = (brand.read_csv(settings.home / f"{face}.csv") for face in ("outer", "inner"))
     story.expect("1,000 items have two codes each, all different", 2 * brand.QUANTITY, len({*outer, *inner}))
     sheets = [settings.home / "sheets" / f"{face}-00001.pdf" for face in ("outer", "inner")]
@@ -91,11 +96,10 @@ def _play(settings: Settings, clock: Clock, story: Story, console: Console) -> N
         stage.serving(create_app(build(settings, clock)), settings.port),
         httpx2.Client(base_url=settings.base_url, timeout=30) as http,
     ):
-        world = World(http, story, made, printed[: brand.QUANTITY], printed[brand.QUANTITY :])
+        world = World(http, story, made, sisters, printed[: brand.QUANTITY], printed[brand.QUANTITY :])
         _acts(world, settings, clock)
     story.begin("The books")
-    report = asyncio.run(_books(settings))
-    story.expect("every transfer sums to zero and every balance is that of its entries", [], list(report.faults))
+    _the_books(settings, story)
 
 
 def _acts(world: World, settings: Settings, clock: Clock) -> None:
@@ -113,6 +117,8 @@ def _acts(world: World, settings: Settings, clock: Clock) -> None:
     story.begin("A shop redeems, and verifies without a network")
     users.the_shop_redeems(world, token)
     _the_shop_verifies(world, settings, clock)
+    story.begin("Two brands, one balance")
+    _the_members_come(world, settings, clock, token)
     story.begin("A till's scanner is let in, scans, and syncs")
     _the_till_scans(world, settings, clock)
     story.begin("A regulator asks")
@@ -136,6 +142,45 @@ def _the_shop_verifies(world: World, settings: Settings, clock: Clock) -> None:
     while (answer := world.scan(revoked))[0] != 410 and time.monotonic() < deadline:
         time.sleep(0.2)
     story.expect("online, the revoked item is refused too", [410, "Revoked"], [answer[0], answer[1]["error"]])
+
+
+def _the_members_come(world: World, settings: Settings, clock: Clock, token: str) -> None:
+    home = settings.home
+    outcome = asyncio.run(_with_shop(settings, lambda shop: group.bring_customers(shop, home / "crm.csv", clock)))
+    gold_token = members.the_old_members_come(world, outcome)
+    purchase_id = members.the_tier_rises(world, token)
+    members.points_buy_by_tier(world, token, gold_token)
+    members.she_comes_back(world, token)
+    commitment = members.the_draw_is_played(world, token, home / "receipts.ndjson")
+    asyncio.run(_with_shop(settings, lambda shop: group.end_draw(shop, world.group.draw, clock)))
+    record = home / "draw.ndjson"
+    closing = members.the_draw_is_published(world, record)
+    proofs = ("--commitment", commitment, "--closing", closing, "--receipt", str(home / "receipts.ndjson"))
+    code, checked = stage.fanxing(home, "draw", "verify", str(record), *proofs)
+    world.story.expect(
+        "a stranger recomputes the draw from its record, and finds the receipts in it",
+        [0, group.PLAYS, group.PLAYS],
+        [code, checked.get("plays"), checked.get("receipts_found")],
+    )
+    members.the_goods_come_back(world, token, purchase_id)
+
+
+def _the_books(settings: Settings, story: Story) -> None:
+    """Verified, kept, compared, and verified again after somebody helped himself."""
+    home, kept = settings.home, settings.home / "history.txt"
+    saved = stage.fanxing(home, "ledger", "verify", "--save", str(kept))
+    story.expect("every link, balance and lot is that of the entries", 0, saved[0])
+    again = stage.fanxing(home, "ledger", "verify", "--against", str(kept))
+    story.expect("the history is the one that was kept elsewhere", [0, True], [again[0], "agrees_before" in again[1]])
+    forged = home / "forged.db"
+    shutil.copyfile(settings.database.removeprefix("sqlite:///"), forged)
+    with contextlib.closing(sqlite3.connect(forged)) as database:
+        database.execute("UPDATE ledger_account SET balance = balance + 1000 WHERE asset = 'points' AND balance > 0")
+        database.commit()
+    code, fault = stage.fanxing(home, "ledger", "verify", database=forged)
+    forged.unlink()
+    told = fault.get("error", {}).get("code")
+    story.expect("of a copy in which points were added it says so", [1, "LedgerBroken"], [code, told])
 
 
 def _the_till_scans(world: World, settings: Settings, clock: Clock) -> None:
@@ -177,15 +222,24 @@ async def _device_scans(settings: Settings) -> list[int]:
     return list(numbers)
 
 
-async def _brand(settings: Settings, clock: Clock, console: Console) -> brand.Brand:
+async def _brand(settings: Settings, clock: Clock, console: Console) -> tuple[brand.Brand, group.Group]:
     database = Database(settings.database)
     shop = Workshop(settings, database)
     await prepare_installation(shop, make_passphrase=True)
     made = await brand.prepare(shop, clock, settings.base_url)
+    sisters = await group.prepare(shop, clock)
     with terminal.progress("  signing and drawing", "codes", 2 * brand.QUANTITY, as_json=False) as advance:
         await brand.print_codes(shop, made.order, settings.home, clock, advance)
     await database.close()
-    return made
+    return made, sisters
+
+
+async def _with_shop(settings: Settings, work: Callable[[Workshop], Awaitable[Answer]]) -> Answer:
+    shop = Workshop(settings, Database(settings.database))
+    try:
+        return await work(shop)
+    finally:
+        await shop.database.close()
 
 
 async def _revoke(settings: Settings, clock: Clock, serial: str, trust: Path) -> None:
@@ -199,11 +253,3 @@ async def _revoke(settings: Settings, clock: Clock, serial: str, trust: Path) ->
     with replacing(trust) as file:
         file.write(content)
     await database.close()
-
-
-async def _books(settings: Settings) -> ledger.LedgerReport:
-    database = Database(settings.database)
-    async with database.reading() as session:
-        report = await ledger.verify(session)
-    await database.close()
-    return report

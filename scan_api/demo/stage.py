@@ -1,7 +1,9 @@
 """The demonstration's stage: a real API server, a carrier's process, a scanner's process and a browser."""
 
 import contextlib
+import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from fastapi import FastAPI
 
 from codes.inspection import scans, symbols
 from kit.errors import Unavailable
+from scan_api.commands import main
 
 _START_S_MAX = 30
 _PAGE_S_MAX = 60
@@ -128,6 +131,38 @@ def scanner(home: Path, *arguments: str, texts: Sequence[str] = ()) -> list[dict
         answers.append(answer)
         rest = rest[end:].lstrip()
     return answers
+
+
+def fanxing(home: Path, *arguments: str, database: Path | None = None) -> tuple[int, dict[str, Any]]:
+    """Exit code and answer of `fanxing --json`, as an operator runs it; `database`: of another file than the home's.
+
+    In this process, since starting another costs more than most commands do.
+    """
+    settings = {"FANXING_HOME": str(home)}
+    if database is not None:
+        settings["FANXING_DATABASE_URL"] = f"sqlite:///{database}"
+    said, code = io.StringIO(), 0
+    with _environment(settings), contextlib.redirect_stdout(said):
+        try:
+            main.app([*arguments, "--json"])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    try:
+        answer: dict[str, Any] = json.loads(said.getvalue())
+    except ValueError:
+        raise StageFailed(f"fanxing {' '.join(arguments[:2])} gave no answer") from None
+    return code, answer
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def photograph(url: str, picture: Path) -> bool:

@@ -1,23 +1,24 @@
-"""For brands, those who move their goods, and shops: orders, events, redemption of coupons."""
+"""For brands and those who move their goods: orders and events."""
 
+import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from codes import orders
 from codes.catalogue import brand_named
+from codes.orders import CodeOrder, OrderState
 from codes.ranges import RANGES_PER_CALL_MAX, parse_ranges
-from kit import idempotency
-from kit.clock import iso
-from loyalty import benefits
+from kit.paging import Position
 from scan_api import scans, serial_life
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
+from scan_api.paging import Page, Paged
 from scan_api.provenance import events
 from scan_api.provenance.events import ITEMS_PER_EVENT_MAX, PLACE_CHARACTERS_MAX, EventInvalid, Happening, Step
-from scan_api.routers import BrandSlug
+from scan_api.routers import At, BrandSlug
 from scan_api.services import Serve
 
 router = APIRouter(prefix="/v1", tags=["brand"])
@@ -26,6 +27,7 @@ Authorization = Annotated[str | None, Header(description="Bearer fx_…")]
 Gtin = Annotated[str, Field(pattern=r"^[0-9]{14}$")]
 Serial = Annotated[str, Field(pattern=r"^[0-9]{14}$")]
 
+_ORDERS = "orders"
 RANGES_CHARACTERS_MAX = 32 * RANGES_PER_CALL_MAX
 """Two serials, a hyphen, a comma and some spaces for each."""
 
@@ -36,6 +38,19 @@ class _Body(BaseModel):
 
 class Capture(_Body):
     """Something that happened to a whole order, to parts of it, or to the items that are named."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "step": "activated",
+                "gtin": "09506000134352",
+                "order_number": 14,
+                "ranges": "0-4999",
+                "at": "2026-05-01T08:00:00Z",
+                "place": "Plant Hangzhou",
+            }
+        }
+    )
 
     step: Step = Field(description="activated, shipped, received or voided")
     gtin: Gtin
@@ -52,37 +67,74 @@ class Capture(_Body):
     place: str | None = Field(default=None, min_length=1, max_length=PLACE_CHARACTERS_MAX)
 
 
-class RedemptionBody(_Body):
-    coupon_code: str = Field(max_length=40)
+class OrderAnswer(BaseModel):
+    """An order of codes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "gtin": "09506000134352",
+                "order_number": 14,
+                "quantity": 1_000_000,
+                "faces": ["outer", "inner"],
+                "state": "active",
+                "kid": 7,
+                "created_at": "2026-03-02T08:00:00.000Z",
+            }
+        }
+    )
+
+    gtin: Gtin
+    order_number: int
+    quantity: int
+    faces: list[str]
+    state: OrderState
+    kid: int = Field(description="The number of the key that signed it")
+    created_at: At
 
 
-@router.get("/brand/{brand}/orders")
-async def list_orders(brand: BrandSlug, services: Serve, authorization: Authorization = None) -> dict[str, Any]:
-    """The brand's orders of codes, oldest first."""
+class Captured(BaseModel):
+    """What was recorded. Nothing changed: no event, 0 items."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"event_id": "0197f0f0-5c00-7000-8000-0000000000e5", "items": 5_000}}
+    )
+
+    event_id: uuid.UUID | None
+    items: int = Field(ge=0)
+
+
+@router.get("/brand/{brand}/orders", summary="List orders of codes")
+async def list_orders(
+    brand: BrandSlug, services: Serve, paging: Paged, authorization: Authorization = None
+) -> Page[OrderAnswer]:
+    """The brand's orders of codes that the key covers, newest first."""
     async with services.database.reading() as session:
         key = await api_keys.authenticate(session, authorization, Role.BRAND)
         found = await brand_named(session, brand)
         key.require_brand(found.brand_id or 0)
-        placed = await orders.orders_of(session, found.brand_id)
-    return {
-        "orders": [
-            {
-                "gtin": order.gtin,
-                "order_number": order.order_number,
-                "quantity": order.quantity,
-                "faces": [face.name.lower() for face in order.faces],
-                "state": order.state,
-                "kid": order.kid,
-                "created_at": iso(order.created_at),
-            }
-            for order in placed
-            if key.covers_gtin(order.gtin)
-        ]
-    }
+        rows = await orders.newest_of(
+            session, found.brand_id or 0, key.gtin_prefixes, paging.after(_ORDERS), paging.count
+        )
+    return Page[OrderAnswer](
+        **paging.page(_ORDERS, rows, lambda row: Position(row.created_at, row.order_id or 0), _shown_order)
+    )
 
 
-@router.post("/brand/events", status_code=201)
-async def capture(body: Capture, services: Serve, authorization: Authorization = None) -> dict[str, Any]:
+def _shown_order(order: CodeOrder) -> OrderAnswer:
+    return OrderAnswer(
+        gtin=order.gtin,
+        order_number=order.order_number,
+        quantity=order.quantity,
+        faces=[face.name.lower() for face in order.faces],
+        state=OrderState(order.state),
+        kid=order.kid,
+        created_at=order.created_at,
+    )
+
+
+@router.post("/brand/events", status_code=201, summary="Record a movement")
+async def capture(body: Capture, services: Serve, authorization: Authorization = None) -> Captured:
     """Record that items were activated (put on sale), shipped, received, or voided (withdrawn before sale, for good).
 
     Whole orders or ranges are activated, ranges are voided; `items` says how many were not so before.
@@ -115,33 +167,4 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
                 for item_key, _index in await services.scans.items(session, order, brand.issuer_id, body.serials)
             ]
             event_id, count = await events.record_for_items(session, keys, happening, now), len(keys)
-    return {"event_id": str(event_id) if event_id else None, "items": count}
-
-
-@router.post("/shop/redemptions", status_code=201)
-async def redeem(
-    body: RedemptionBody,
-    services: Serve,
-    idempotency_key: Annotated[str, Header(description="Chosen by the caller, new for each new request")],
-    authorization: Authorization = None,
-) -> dict[str, Any]:
-    """Check a shopper's coupon off (核销). It works once; the same key and body get the same answer again."""
-    now = services.clock()
-    async with services.database.writing() as session:
-        key = await api_keys.authenticate(session, authorization, Role.SHOP)
-        asked = idempotency.fingerprint("redeem", body.model_dump())
-        answer = await idempotency.begin(session, key.caller_id, idempotency_key, asked, now)
-        if answer is not None:
-            return answer
-        brands = None if key.brand_id is None else [key.brand_id]
-        done = await benefits.redeem(
-            session, services.vault, body.coupon_code, shop_caller_id=key.caller_id, brand_ids=brands, now=now
-        )
-        answer = {
-            "coupon_id": str(done.coupon_id),
-            "text": {"zh": done.text_zh, "en": done.text_en},
-            "value_fen": done.value_fen,
-            "redeemed_at": iso(done.at),
-        }
-        await idempotency.remember(session, key.caller_id, idempotency_key, answer)
-    return answer
+    return Captured(event_id=event_id, items=count)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from scan_api import item_view, robots
+from scan_api import item_view, page_answers, robots
 from scan_api.auth import members
 from scan_api.errors import STATUS_BY_VERDICT, PageUnknown
 from scan_api.routers import pages
@@ -27,7 +27,11 @@ async def scan(request: Request, services: Serve) -> Response:
     if not path[1:2].isdigit():
         raise PageUnknown("there is nothing at this address")
     text = services.settings.base_url + path
-    page, language, now = pages.wants_page(request), choose(request.headers.get("accept-language")), services.clock()
+    page, language, now = (
+        page_answers.wants_page(request),
+        choose(request.headers.get("accept-language")),
+        services.clock(),
+    )
     channel = ("page" if page else "api") if robots.is_scan(request.method, request.headers) else None
     # Only a recorded scan writes, so that robots cannot make the database queue.
     transaction = services.database.reading if channel is None else services.database.writing
@@ -35,9 +39,10 @@ async def scan(request: Request, services: Serve) -> Response:
         member_id = await members.visitor(session, request, now)
         view = await item_view.look(services, session, text, channel=channel, member_id=member_id, now=now)
         member = await pages.member_view(session, member_id, view, language) if page else None
+        benefits = await pages.benefits_of(session, view) if page else {}
     services.metrics.scans.labels(view.judgement.error or "genuine").inc()
     status = STATUS_BY_VERDICT[view.judgement.error] if view.judgement.error else 200
     vary = {"vary": "accept, accept-language, cookie"}
     if page:
-        return pages.scan_page(view, text, member, language, status, vary)
+        return pages.scan_page(view, text, member, benefits, language, status, vary)
     return JSONResponse(item_view.as_json(view, language), status, headers={**vary, "content-language": language})

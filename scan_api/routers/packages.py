@@ -16,9 +16,8 @@ from codes.orders import CodeOrder
 from codes.packages import CodePackage, PackageUnknown, links, reports
 from codes.packages.reports import TEXT_CHARACTERS_MAX, PackageReport, Told
 from kit.errors import FanxingError, Unavailable
-from scan_api import scans
+from scan_api import page_answers, scans
 from scan_api.errors import status_of
-from scan_api.routers import pages as shopper
 from scan_api.services import Serve, Services
 from scan_api.web import pages, views
 
@@ -68,11 +67,11 @@ async def fetch(
     authorization: Authorization = None,
 ) -> Response:
     """The package's file. The fetch is counted before the first byte, whether or not the last one arrives."""
-    shopper.require_own_form(request)
+    page_answers.require_own_form(request)
     try:
         package = await _count(request, package_id, services, _bearer(authorization) or fetch_code.strip())
     except FanxingError as error:
-        if not shopper.wants_page(request):
+        if not page_answers.wants_page(request):
             raise
         view = replace(_view(request, package_id), problem=_PROBLEMS.get(error.code, "unavailable"), code=error.code)
         return _page(view, status_of(error))
@@ -120,7 +119,7 @@ async def report_by_form(
     overprinted: Ranges = "",
 ) -> Response:
     """The same from the page's form."""
-    shopper.require_own_form(request)
+    page_answers.require_own_form(request)
     view = _view(request, package_id)
     typed = views.ReportView(printed, spoiled, overprinted)
     try:
@@ -157,8 +156,8 @@ def _bearer(authorization: str | None) -> str:
 
 
 def _view(request: Request, package_id: uuid.UUID) -> views.PackageView:
-    return views.PackageView(shopper.language_of(request), str(package_id), str(uuid.uuid4()))
+    return views.PackageView(page_answers.language_of(request), str(package_id), str(uuid.uuid4()))
 
 
 def _page(view: views.PackageView, status: int = 200) -> Response:
-    return shopper.html_response(pages.package(view), view.language, status)
+    return page_answers.html_response(pages.package(view), view.language, status)

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Header, Path
 from codes import ranges
 from codes.orders import OrderUnknown
 from kit.clock import iso
-from loyalty import campaigns
+from loyalty import claims
 from offline_sdk.code_text import ORDER_DIGITS
-from scan_api import scans
+from scan_api import sandbox, scans
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
 from scan_api.provenance import epcis
@@ -41,6 +41,7 @@ async def item(
             raise OrderUnknown("no such item was issued")
         order, product, brand = found
         key.require_brand(product.brand_id)
+        await sandbox.require_side(session, key.sandbox, brand.group_id)
         [(item_key, index)] = await services.scans.items(session, order, brand.issuer_id, [serial])
         issuer = await session.get_one(keys.Issuer, brand.issuer_id)
         record = await scans.record_of(session, item_key)
@@ -48,7 +49,7 @@ async def item(
         history = await events_of(session, order, item_key, index)
         for scan in await scans.scans_of(session, item_key, SCANS_SHOWN_MAX):
             history.append(Event(scan.scan_id, Step.SCANNED, scan.at, scan.at))
-        for claim in await campaigns.claims_of(session, item_key):
+        for claim in await claims.claims_of(session, item_key):
             history.append(Event(claim.claim_id, Step.CLAIMED, claim.at, claim.at))
         revoked = await keys.is_revoked(session, order.kid, gtin, order.order_number, int(serial[ORDER_DIGITS:]))
     history.sort(key=lambda event: (event.at, event.recorded_at))

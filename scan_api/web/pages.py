@@ -1,19 +1,24 @@
-"""Renders the shopper's pages: one pure function a view, from frozen data to a whole HTML document."""
-
-from functools import partial
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+"""Renders the pages behind a code: one pure function a view, from frozen data to a whole HTML document."""
 
 from scan_api.web import wording
-from scan_api.web.style import CONTENT_SECURITY_POLICY, STYLE
+from scan_api.web.paths import (
+    CLAIM_ACTION,
+    CONFIRM_ACTION,
+    ME_PATH,
+    PACKAGES_PATH,
+    REPORT_ACTION,
+    SIGN_IN_ACTION,
+    SIGN_OUT_ACTION,
+)
+from scan_api.web.rendering import Html, render
+from scan_api.web.style import CONTENT_SECURITY_POLICY
 from scan_api.web.views import (
+    CardView,
     ClaimedView,
     ErrorReason,
     ErrorView,
+    FaceView,
     Language,
-    MeView,
     OneTimeCodeView,
     PackageView,
     PhoneView,
@@ -29,95 +34,47 @@ __all__ = [
     "REPORT_ACTION",
     "SIGN_IN_ACTION",
     "SIGN_OUT_ACTION",
+    "Html",
     "claimed",
     "error",
     "error_view",
-    "me",
     "one_time_code",
     "package",
     "phone",
     "scan",
 ]
 
-SIGN_IN_ACTION = "/web/sign-in"
-CLAIM_ACTION = "/web/claim"
-CONFIRM_ACTION = "/web/confirm"
-SIGN_OUT_ACTION = "/web/sign-out"
-REPORT_ACTION = "/web/package-report"
-ME_PATH = "/me"
-PACKAGES_PATH = "/packages"
 
-# The colour of the sky over a verdict; the icon and the words say the same for those who see no colours.
-_TONES = {
-    "genuine": "good",
-    "caution": "caution",
-    "unknown": "danger",
-    "revoked": "danger",
-    "recalled": "danger",
-    "voided": "danger",
-    "malformed": "neutral",
-    "error": "neutral",
-}
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("scan_api.web", "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.globals.update(
-    style=Markup(STYLE),  # noqa: S704 -- our own file, and escaping would break the hash in the policy
-    tones=_TONES,
-    paths={
-        "sign_in": SIGN_IN_ACTION,
-        "claim": CLAIM_ACTION,
-        "confirm": CONFIRM_ACTION,
-        "sign_out": SIGN_OUT_ACTION,
-        "report": REPORT_ACTION,
-        "packages": PACKAGES_PATH,
-        "me": ME_PATH,
-    },
-    number=wording.number,
-    isolated=wording.isolated,
-    named=wording.named,
-)
-
-
-def scan(view: ScanView) -> str:
+def scan(view: ScanView) -> Html:
     """The verdict on a scanned code, then everything that hangs on it."""
     first_open = next((index for index, offer in enumerate(view.offers) if offer.state == "open"), None)
-    return _page("scan.html", view, todo=wording.todo(view.language, view.state), first_open=first_open)
+    faces = _faces(view.member.card if view.member else None)
+    return render("scan.html", view, faces, todo=wording.todo(view.language, view.state), first_open=first_open)
 
 
-def phone(view: PhoneView) -> str:
+def phone(view: PhoneView) -> Html:
     """The form that asks for a phone number."""
-    return _page("phone.html", view)
+    return render("phone.html", view)
 
 
-def one_time_code(view: OneTimeCodeView) -> str:
+def one_time_code(view: OneTimeCodeView) -> Html:
     """The form that asks for the one-time code."""
-    return _page("one_time_code.html", view)
+    return render("one_time_code.html", view)
 
 
-def claimed(view: ClaimedView) -> str:
+def claimed(view: ClaimedView) -> Html:
     """The prize that was just won."""
-    return _page("claimed.html", view)
+    return render("claimed.html", view, _faces(view.card))
 
 
-def me(view: MeView) -> str:
-    """The member's points, data, cards and coupons."""
-    return _page("me.html", view)
-
-
-def package(view: PackageView) -> str:
+def package(view: PackageView) -> Html:
     """The print house's forms: fetch a package, report what was printed of it."""
-    return _page("package.html", view)
+    return render("package.html", view)
 
 
-def error(view: ErrorView) -> str:
+def error(view: ErrorView) -> Html:
     """A refusal or a failure."""
-    return _page("error.html", view)
+    return render("error.html", view)
 
 
 def error_view(language: Language, reason: ErrorReason, code: str) -> ErrorView:
@@ -126,17 +83,5 @@ def error_view(language: Language, reason: ErrorReason, code: str) -> ErrorView:
     return ErrorView(language=language, title=title, message=message, hint=hint, code=code)
 
 
-_View = ScanView | PhoneView | OneTimeCodeView | ClaimedView | MeView | PackageView | ErrorView
-
-
-def _page(template: str, view: _View, **more: Any) -> str:
-    language = view.language
-    return _ENVIRONMENT.get_template(template).render(
-        view=view,
-        html_lang=wording.HTML_LANG[language],
-        say=partial(wording.say, language),
-        prize=partial(wording.prize, language),
-        tries_left=partial(wording.tries_left, language),
-        moment=partial(wording.moment, language),
-        **more,
-    )
+def _faces(card: CardView | None) -> tuple[FaceView, ...]:
+    return (card.face,) if card is not None else ()

@@ -9,7 +9,7 @@ Language = Literal["zh", "en"]
 ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "voided", "error"]
 ScanWarning = Literal["not_active", "scanned_often"]
 Step = Literal["commissioned", "activated", "shipped", "received", "scanned", "claimed"]
-PrizeKind = Literal["points", "mb", "coupon"]
+PrizeKind = Literal["points", "mb", "fen", "benefit", "nothing"]
 OfferState = Literal[
     "open",
     "claimed_by_you",
@@ -24,7 +24,7 @@ OfferState = Literal[
 PhoneProblem = Literal["invalid_phone", "too_many_requests"]
 OneTimeCodeProblem = Literal["wrong", "expired", "too_many_tries"]
 PackageProblem = Literal["unknown", "spent", "expired", "revoked", "unavailable", "report_refused"]
-CouponStatus = Literal["usable", "redeemed", "expired", "cancelled"]
+Pattern = Literal["plain", "waves", "dots", "stars", "lattice"]
 ErrorReason = Literal[
     "not_found",
     "invalid_request",
@@ -39,6 +39,21 @@ ErrorReason = Literal[
     "limit_reached",
     "needs_inner",
     "not_active",
+    "points_short",
+    "out_of_stock",
+    "price_changed",
+    "limit_used_up",
+    "not_for_tier",
+    "not_open",
+    "card_needed",
+    "wrong_state",
+    "address",
+    "draw_over",
+    "not_for_you",
+    "packet_empty",
+    "prove_again",
+    "consent_outdated",
+    "merge_refused",
 ]
 
 
@@ -53,8 +68,22 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True)
+class ChanceView:
+    """One prize of a draw: it comes up with a chance of `weight` in `of`. `value_fen` is what a benefit is worth."""
+
+    prize_kind: PrizeKind
+    prize_amount: int
+    weight: int
+    of: int
+    prize_name: str | None = None
+    value_fen: int = 0
+
+
+@dataclass(frozen=True)
 class OfferView:
-    """One prize an item may pay; `prize_amount` counts points, megabytes or coupons.
+    """What an item may pay; `prize_amount` counts points, megabytes, fen or benefits. A draw lists its `chances`.
+
+    `prize_name` is a benefit's own name, and `value_fen` what it is worth, 0 when nothing is said of it.
 
     `idempotency_key` goes into the claim form of a signed-in member: one fresh key an offer and page, because the same
     key with another campaign would be refused.
@@ -66,6 +95,27 @@ class OfferView:
     prize_amount: int
     state: OfferState
     idempotency_key: str
+    chances: tuple[ChanceView, ...] = ()
+    prize_name: str | None = None
+    value_fen: int = 0
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether nobody knows yet which prize it will be."""
+        return bool(self.chances) and self.state not in ("claimed", "claimed_by_you")
+
+
+@dataclass(frozen=True)
+class FaceView:
+    """How a card looks: one to three colours as #rrggbb, that of the text, and what is drawn faintly over them."""
+
+    colours: tuple[str, ...]
+    text_colour: str
+    pattern: Pattern
+
+
+HOUSE_FACE = FaceView(("#141c3d", "#2c3b7d"), "#ffffff", "stars")
+"""The look of a card whose brand chose none; its real colours stand in the style sheet, for light and for dark."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +125,7 @@ class CardView:
     brand_name: str
     number: str
     tier_name: str
+    face: FaceView = HOUSE_FACE
 
 
 @dataclass(frozen=True)
@@ -112,7 +163,8 @@ class ScanView:
 class PhoneView:
     """Stage 1 of signing in as a page of its own: at /me without a session, and when a phone number was refused.
 
-    `code_text` and `campaign_id` are carried along when a claim waits for the sign-in; both or neither.
+    `code_text` and `campaign_id` are carried along when a claim waits for the sign-in; both or neither. `brand` is the
+    short name of one whose group is meant, `then` the page to come back to.
     """
 
     language: Language
@@ -120,6 +172,19 @@ class PhoneView:
     problem: PhoneProblem | None = None
     code_text: str | None = None
     campaign_id: str | None = None
+    brand: str | None = None
+    then: str | None = None
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    """A version of a document that is to be agreed to. `is_needed`: without it nobody signs in."""
+
+    kind: str
+    version: str
+    title: str
+    url: str
+    is_needed: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +192,8 @@ class OneTimeCodeView:
     """Stage 2 of signing in: the one-time code sent to `phone`.
 
     With a claim waiting (`code_text`, `campaign_id`, `idempotency_key`) the form goes to `CLAIM_ACTION`, otherwise to
-    `CONFIRM_ACTION`. `development_code` is shown in a box marked as such; never set it in production.
+    `CONFIRM_ACTION`. `development_code` is shown in a box marked as such; never set it in production. `documents` are
+    those in force, `agreed` the ones that were ticked before, as kind@version.
     """
 
     language: Language
@@ -138,6 +204,10 @@ class OneTimeCodeView:
     problem: OneTimeCodeProblem | None = None
     tries_left: int | None = None
     development_code: str | None = None
+    brand: str | None = None
+    then: str | None = None
+    documents: tuple[DocumentView, ...] = ()
+    agreed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,28 +221,7 @@ class ClaimedView:
     points: int
     coupon_code: str | None = None
     card: CardView | None = None
-
-
-@dataclass(frozen=True)
-class CouponView:
-    """One coupon in a member's hands."""
-
-    code: str
-    title: str
-    status: CouponStatus
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class MeView:
-    """The member's own page; `phone_masked` shows just enough to recognise the number, as in 138****8000."""
-
-    language: Language
-    phone_masked: str
-    points: int
-    data_mb: int
-    cards: tuple[CardView, ...] = ()
-    coupons: tuple[CouponView, ...] = ()
+    prize_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Every word the shopper reads, in both languages, and the local form of dates, amounts and prizes."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup
 
+from scan_api.web import member_words
 from scan_api.web.views import ErrorReason, Language, PrizeKind, ScanState
 
 # China has kept one offset without daylight saving since 1992, so no time zone database is needed.
@@ -13,7 +15,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 HTML_LANG: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
 
-ZH: dict[str, str] = {
+ZH: dict[str, str] = member_words.ZH | {
     # Frame
     "site.name": "繁星",
     "site.motto": "繁星 · 一物一码",
@@ -85,10 +87,20 @@ ZH: dict[str, str] = {
     "prize.points.many": "{amount} 积分",
     "prize.mb.one": "{amount} MB 流量",
     "prize.mb.many": "{amount} MB 流量",
-    "prize.coupon.one": "{amount} 张优惠券",
-    "prize.coupon.many": "{amount} 张优惠券",
+    "prize.fen.one": "{amount} 元红包",
+    "prize.fen.many": "{amount} 元红包",
+    "prize.benefit.one": "{amount} 份权益",
+    "prize.benefit.many": "{amount} 份权益",
+    "prize.nothing.one": "谢谢参与",
+    "prize.nothing.many": "谢谢参与",
+    "offer.chances": "奖品与中奖概率",
+    "offer.draw": "抽一份奖品",
     "offer.claim": "领取 {prize}",
+    "offer.play": "抽奖",
     "offer.jump": "有奖品可领：{prize}",
+    "offer.jump.draw": "可以抽奖",
+    "offer.worth": "价值 {amount}",
+    "offer.odds": "{prize}：{weight}/{of}，即 {percent}%",
     "offer.sign_in": "用手机号领取",
     "offer.claimed_by_you": "你已领取这份奖品。",
     "offer.claimed": "这份奖品已被领走，每个码只能领一次。若你刚刚拆开包装，请联系品牌方。",
@@ -100,7 +112,7 @@ ZH: dict[str, str] = {
     "offer.not_active": "商品尚未上市，暂时不能领取。",
     # Phone and one-time code
     "phone.title": "用手机号登录",
-    "phone.lead.me": "查看你的积分、会员卡和优惠券。",
+    "phone.lead.me": "查看你的积分、会员卡和权益。",
     "phone.lead.claim": "确认号码后即可领取奖品。",
     "phone.label": "手机号码",
     "phone.hint": "我们会发短信验证码到这个号码。中国大陆以外请加国际区号，如 +65。",
@@ -131,27 +143,10 @@ ZH: dict[str, str] = {
     "claimed.lead": "你获得了 {prize}。",
     "claimed.points": "积分已计入你的账户。",
     "claimed.mb": "流量正在发往你的手机号。",
-    "claimed.coupon": "券已放入“我的会员”，到店或下单时出示券码。",
+    "claimed.fen": "红包正在发放，请按提示确认收款。",
+    "claimed.nothing": "这次没有中奖，谢谢参与。",
+    "claimed.benefit": "已放入“我的会员”，到店或下单时出示。",
     "claimed.me": "查看我的会员",
-    # Member
-    "me.title": "我的会员",
-    "me.signed_in": "已登录 {phone}",
-    "me.points": "积分",
-    "me.data": "流量",
-    "me.data.amount": "{amount} MB",
-    "me.cards": "会员卡",
-    "me.cards.none": "还没有会员卡。扫一件商品的码就能加入品牌会员。",
-    "me.coupons": "优惠券",
-    "me.coupons.none": "还没有优惠券。",
-    "me.sign_out": "退出登录",
-    "card.heading": "你的会员卡",
-    "card.number": "卡号",
-    "coupon.code": "券码",
-    "coupon.usable": "可使用",
-    "coupon.redeemed": "已核销",
-    "coupon.expired": "已过期",
-    "coupon.cancelled": "已取消",
-    "coupon.expires": "有效期至 {at}（{zone}）",
     # Code package
     "package.title": "领取码包",
     "package.lead": "供印刷厂下载加密的码包，并回报印刷结果。",
@@ -197,7 +192,7 @@ ZH: dict[str, str] = {
     "failure.claim.hint": "你的积分和会员卡没有变化。",
 }
 
-EN: dict[str, str] = {
+EN: dict[str, str] = member_words.EN | {
     # Frame
     "site.name": "Fanxing",
     "site.motto": "Fanxing · one item, one code",
@@ -278,10 +273,20 @@ EN: dict[str, str] = {
     "prize.points.many": "{amount} points",
     "prize.mb.one": "{amount} MB of data",
     "prize.mb.many": "{amount} MB of data",
-    "prize.coupon.one": "{amount} coupon",
-    "prize.coupon.many": "{amount} coupons",
+    "prize.fen.one": "a cash gift of ¥{amount}",
+    "prize.fen.many": "a cash gift of ¥{amount}",
+    "prize.benefit.one": "{amount} benefit",
+    "prize.benefit.many": "{amount} benefits",
+    "prize.nothing.one": "no prize",
+    "prize.nothing.many": "no prize",
+    "offer.chances": "Prizes and odds",
+    "offer.draw": "Draw a prize",
     "offer.claim": "Claim {prize}",
+    "offer.play": "Draw",
     "offer.jump": "A prize awaits: {prize}",
+    "offer.jump.draw": "A draw awaits",
+    "offer.worth": "Worth {amount}",
+    "offer.odds": "{prize}: {weight} in {of}, or {percent}%",
     "offer.sign_in": "Claim with your phone number",
     "offer.claimed_by_you": "You have claimed this prize.",
     "offer.claimed": (
@@ -296,7 +301,7 @@ EN: dict[str, str] = {
     "offer.not_active": "The item is not on sale yet, so its prize cannot be claimed.",
     # Phone and one-time code
     "phone.title": "Sign in with your phone",
-    "phone.lead.me": "See your points, cards and coupons.",
+    "phone.lead.me": "See your points, cards and benefits.",
     "phone.lead.claim": "Once the number is confirmed, the prize is yours.",
     "phone.label": "Mobile number",
     "phone.hint": "We text a code to this number. Outside mainland China, start with the country code, such as +65.",
@@ -328,27 +333,10 @@ EN: dict[str, str] = {
     "claimed.lead": "You have won {prize}.",
     "claimed.points": "The points are in your account.",
     "claimed.mb": "The data is on its way to your number.",
-    "claimed.coupon": "The coupon is kept under My membership. Show its code in the shop or enter it online.",
+    "claimed.fen": "The cash gift is on its way. Confirm it when you are asked.",
+    "claimed.nothing": "No prize this time. Thank you for taking part.",
+    "claimed.benefit": "It is kept under My membership. Show it in the shop or enter its code online.",
     "claimed.me": "See my membership",
-    # Member
-    "me.title": "My membership",
-    "me.signed_in": "Signed in as {phone}",
-    "me.points": "Points",
-    "me.data": "Data",
-    "me.data.amount": "{amount} MB",
-    "me.cards": "Cards",
-    "me.cards.none": "No card yet. Scan the code on an item to join its brand.",
-    "me.coupons": "Coupons",
-    "me.coupons.none": "No coupon yet.",
-    "me.sign_out": "Sign out",
-    "card.heading": "Your card",
-    "card.number": "Card number",
-    "coupon.code": "Coupon code",
-    "coupon.usable": "Ready to use",
-    "coupon.redeemed": "Used",
-    "coupon.expired": "Expired",
-    "coupon.cancelled": "Cancelled",
-    "coupon.expires": "Valid until {at} {zone}",
     # Code package
     "package.title": "Fetch a code package",
     "package.lead": "For print houses: fetch a sealed package, and report what was printed of it.",
@@ -440,9 +428,17 @@ def failure(language: Language, reason: ErrorReason) -> tuple[str, str, str]:
     )
 
 
-def prize(language: Language, kind: PrizeKind, amount: int) -> Markup:
-    """A prize in words: "50 points", "1 coupon"."""
-    return say(language, f"prize.{kind}.{_plural(amount)}", amount=number(amount))
+def prize(language: Language, kind: PrizeKind, amount: int, name: str | None = None) -> Markup:
+    """A prize in words: "50 points", "a cash gift of ¥1.50"; a benefit by its own name, where it is known."""
+    if name is not None:
+        return isolated(name)
+    shown = f"{amount // 100:,}.{amount % 100:02}" if kind == "fen" else number(amount)
+    return say(language, f"prize.{kind}.{_plural(amount)}", amount=shown)
+
+
+def odds(weight: int, of: int) -> str:
+    """A chance of `weight` in `of` as a percentage, exact to four digits and never rounded down to nothing."""
+    return f"{Decimal(100 * weight) / of:.4g}" if weight * 10**6 >= of else "<0.0001"
 
 
 def tries_left(language: Language, count: int) -> Markup:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 COMMAND = str(Path(sys.executable).parent / "fanxing")
-LEFT_BEHIND = ("outer.csv", "inner.csv", "sheets/outer-00001.pdf", "page.png", "trust.cbor", "root.pin", "story.json")
+LEFT_BEHIND = (
+    *("outer.csv", "inner.csv", "sheets/outer-00001.pdf", "page.png", "trust.cbor", "root.pin", "story.json"),
+    *("crm.csv", "draw.ndjson", "receipts.ndjson", "history.txt"),
+)
 
 
 def fanxing(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -29,7 +32,8 @@ def test_the_demonstration_goes_well_and_its_data_can_be_worked_on(tmp_path: Pat
 
     orders = json.loads(fanxing("order", "list", "--json", home=home).stdout)
     assert [(order["order"], order["quantity"], order["state"]) for order in orders] == [(1, 1000, "active")]
-    assert fanxing("ledger", "verify", home=home).returncode == 0
+    assert fanxing("ledger", "verify", "--against", str(home / "history.txt"), home=home).returncode == 0
+    assert fanxing("draw", "verify", str(home / "draw.ndjson"), home=home).returncode == 0
 
     refused = fanxing("demo", "--home", str(tmp_path), home=home)
     assert refused.returncode == 1

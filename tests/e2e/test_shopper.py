@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 from sqlmodel import select
 
-from loyalty.campaigns import Claim
+from loyalty.claims import Claim
 from loyalty.members import Card
 from tests.scan_api.web.test_web_browser import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.stand import Stand

@@ -133,7 +133,7 @@ class DeviceServer:
 
 
 def refusal(code: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": "refused", "hint": ""}}
+    return {"type": f"urn:fanxing:problem:{code}", "title": code, "status": 400, "detail": "refused", "code": code}
 
 
 class _Verifier(HTTPMessageVerifier):
@@ -211,7 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
-        self._send(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
+        media_type = "application/json" if status < 400 else "application/problem+json"
+        self._send(status, {"Content-Type": media_type}, json.dumps(body).encode())
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.server_state.wait()

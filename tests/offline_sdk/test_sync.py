@@ -47,7 +47,10 @@ def scan_of(item: int) -> Scan:
 
 
 def canned(status: int, body: Any, **headers: str) -> Canned:
-    return Canned(status, JSON, json.dumps(body).encode(), {name.replace("_", "-"): headers[name] for name in headers})
+    media_type = JSON if status < 400 else "application/problem+json"
+    return Canned(
+        status, media_type, json.dumps(body).encode(), {name.replace("_", "-"): headers[name] for name in headers}
+    )
 
 
 @pytest.fixture

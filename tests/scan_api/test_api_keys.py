@@ -57,19 +57,19 @@ def test_role_may_what_it_is_for_and_nothing_else(stand: Stand, role: str, endpo
     answer = ask(stand, stand.key(role))
     assert answer.status_code == allowed.get(role, 403)
     if answer.status_code == 403:
-        assert answer.json()["error"]["code"] == "OutOfScope"
+        assert answer.json()["code"] == "OutOfScope"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_member_session_is_no_api_key(stand: Stand, endpoint: str) -> None:
     ask, _allowed = ENDPOINTS[endpoint]
     answer = ask(stand, stand.member().headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "ApiKeyRefused")
+    assert (answer.status_code, answer.json()["code"]) == (401, "ApiKeyRefused")
 
 
 def test_api_key_is_no_member(stand: Stand) -> None:
     answer = stand.http.get("/v1/me", headers=stand.key("brand"))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "SignInNeeded")
+    assert (answer.status_code, answer.json()["code"]) == (401, "SignInNeeded")
 
 
 def test_brands_key_does_not_reach_another_brand(stand: Stand) -> None:
@@ -85,7 +85,7 @@ def test_brands_key_does_not_reach_another_brand(stand: Stand) -> None:
 def test_shops_key_does_not_reach_another_brands_coupon(stand: Stand) -> None:
     code = stand.claim(stand.member(), stand.take_item().outer, "coupon").json()["coupon_code"]
     answer = _redeem(stand, stand.key("other shop"), code)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "CouponUnknown")
+    assert (answer.status_code, answer.json()["code"]) == (404, "CouponUnknown")
     assert _redeem(stand, stand.key("shop"), code).status_code == 201
 
 
@@ -106,28 +106,40 @@ def test_gtin_prefixes_bind_brand_and_logistics_too(stand: Stand) -> None:
         assert _ship(stand, stand.key(label)).status_code == 403
     assert _activate(stand, stand.key("brand, other GTINs")).status_code == 403
     assert stand.counts() == before
-    assert _list_orders(stand, stand.key("brand, other GTINs")).json() == {"orders": []}
+    assert _list_orders(stand, stand.key("brand, other GTINs")).json()["data"] == []
 
 
 def test_orders_are_listed_for_the_brand_alone(stand: Stand) -> None:
-    listed = _list_orders(stand, stand.key("brand")).json()["orders"]
+    listed = _list_orders(stand, stand.key("brand")).json()["data"]
     assert {order["gtin"] for order in listed} == {GTIN}
     assert {(order["order_number"], order["state"]) for order in listed} >= {
         (stand.order("on sale").number, "active"),
         (stand.order("recalled").number, "recalled"),
     }
-    others = _list_orders(stand, stand.key("other brand"), OTHER_BRAND).json()["orders"]
+    others = _list_orders(stand, stand.key("other brand"), OTHER_BRAND).json()["data"]
     assert {order["gtin"] for order in others} == {OTHER_GTIN}
+
+
+def test_orders_are_listed_in_pages_newest_first(stand: Stand) -> None:
+    whole = _list_orders(stand, stand.key("brand")).json()
+    read: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"limit": 2}
+    while "cursor" not in query or query["cursor"] is not None:
+        page = stand.http.get(f"/v1/brand/{BRAND}/orders", headers=stand.key("brand"), params=query).json()
+        read += page["data"]
+        query["cursor"] = page["next_cursor"]
+    assert (read, whole["next_cursor"]) == (whole["data"], None)
+    assert [order["order_number"] for order in read] == sorted((order["order_number"] for order in read), reverse=True)
 
 
 def test_unknown_brand_is_not_found(stand: Stand) -> None:
     answer = _list_orders(stand, stand.key("brand"), "nobody")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "BrandUnknown")
+    assert (answer.status_code, answer.json()["code"]) == (404, "BrandUnknown")
 
 
 def test_revoked_key_ends_at_once(stand: Stand) -> None:
     answer = _history(stand, stand.key("revoked"))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "ApiKeyRefused")
+    assert (answer.status_code, answer.json()["code"]) == (401, "ApiKeyRefused")
 
 
 def _flipped(text: str) -> str:
@@ -154,8 +166,8 @@ def _flipped(text: str) -> str:
 def test_what_is_not_the_key_is_refused(stand: Stand, spoil: Any) -> None:
     key = stand.installation.api_keys["regulator"]
     answer = _history(stand, {"Authorization": spoil(key)})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "ApiKeyRefused")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert (answer.status_code, answer.json()["code"]) == (401, "ApiKeyRefused")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="fanxing"'
     assert key[20:40] not in answer.text
 
 

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from sqlmodel import select
 
-from loyalty.benefits import Coupon
-from loyalty.campaigns import Claim
+from loyalty.benefits import MemberBenefit
+from loyalty.claims import Claim
 from loyalty.members import Card
 from scan_api.middleware import BODY_BYTES_MAX
 from tests.stand import SignedIn, Stand
@@ -19,7 +19,7 @@ NEW_KEY = "a-key-of-this-test"
 
 
 def _error(answer: httpx2.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+    return answer.status_code, answer.json()["code"]
 
 
 def _raw_claim(stand: Stand, member: SignedIn, content: Any, **headers: str) -> httpx2.Response:
@@ -70,7 +70,7 @@ def test_coupon_comes_with_its_code_again_and_again(stand: Stand) -> None:
     code = answers[0].json()["coupon_code"]
     [held] = stand.http.get("/v1/me", headers=member.headers).json()["coupons"]
     assert (held["code"], held["state"], held["value_fen"]) == (code, "issued", 500)
-    [stored] = stand.rows(select(Coupon).where(Coupon.member_id == member.member_id))
+    [stored] = stand.rows(select(MemberBenefit).where(MemberBenefit.member_id == member.member_id))
     assert code.replace("-", "").encode() not in stored.code_sealed
 
 
@@ -88,8 +88,8 @@ def test_claim_needs_a_sign_in(stand: Stand) -> None:
 
 def test_claim_needs_an_idempotency_key(stand: Stand) -> None:
     answer = stand.http.post("/v1/claims", json=_body(stand), headers=stand.member().headers)
-    assert _error(answer) == (400, "RequestInvalid")
-    assert "idempotency-key" in answer.json()["error"]["message"].lower()
+    assert _error(answer) == (400, "IdempotencyKeyMissing")
+    assert "idempotency-key" in answer.json()["detail"].lower()
 
 
 @pytest.mark.parametrize(("key", "good"), [("7 chars", False), ("8 chars.", True), ("k" * 64, True), ("k" * 65, False)])
@@ -200,7 +200,7 @@ def test_second_claim_is_refused_to_the_winner_and_to_others(stand: Stand) -> No
     for member, word in ((winner, "you"), (other, "somebody else")):
         answer = stand.claim(member, item.inner)
         assert _error(answer) == (409, "AlreadyClaimed")
-        assert answer.json()["error"]["message"].startswith(word)
+        assert answer.json()["detail"].startswith(word)
     assert stand.counts() == before
 
 
@@ -247,7 +247,7 @@ def test_what_is_no_claim_is_refused(stand: Stand, content: bytes) -> None:
     before = stand.counts()
     answer = _raw_claim(stand, member, content)
     assert answer.status_code == 400
-    assert answer.json()["error"]["code"]
+    assert answer.json()["code"]
     assert stand.counts() == before
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_claim_is_refused(stand: Stand, content: bytes) -> None:
 def test_wrong_field_is_named_and_not_repeated(stand: Stand, change: dict[str, Any]) -> None:
     answer = _raw_claim(stand, stand.member(), json.dumps({**_body(stand), **change}))
     assert _error(answer) == (400, "RequestInvalid")
-    assert next(iter(change)) in answer.json()["error"]["message"]
+    assert next(iter(change)) in answer.json()["detail"]
     assert "not-a-uuid" not in answer.text
     assert "x" * 20 not in answer.text
 

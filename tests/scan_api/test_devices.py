@@ -66,7 +66,7 @@ ON_SQLITE = pytest.mark.parametrize("stand_kind", ["sqlite"])
 
 
 def error_of(answer: httpx2.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+    return answer.status_code, answer.json()["code"]
 
 
 def row(stand: Stand, scanner: ShopScanner) -> Device:
@@ -112,7 +112,7 @@ class TestEnrolment:
         answer = scanner.send(scanner.signed("/v1/devices", content, scanner.public_key, headers=headers))
         assert answer.status_code == status, answer.text
         if status == 413:
-            assert answer.json()["error"]["code"] == "BodyTooLarge"
+            assert answer.json()["code"] == "BodyTooLarge"
 
     def test_code_works_for_one_key(self, stand: Stand) -> None:
         code = invite(stand)

@@ -45,7 +45,7 @@ NO_KEY_NEEDED = {
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in DESCRIBED["paths"].items():
-        for method in openapi.METHODS & methods.keys():
+        for method in sorted(openapi.METHODS & methods.keys()):
             yield method, path, methods[method]
 
 

@@ -30,14 +30,71 @@ PUBLIC_PATHS = {
     "/v1/sign-in",
     "/v1/session",
     "/v1/me",
+    "/v1/consent-documents",
+    "/v1/me/birthday",
+    "/v1/me/consents",
+    "/v1/me/export",
+    "/v1/me/merge",
+    "/v1/me/merges",
+    "/v1/me/unmerge",
+    "/v1/campaigns/{campaign_id}/terms",
     "/v1/claims",
     "/v1/brand/{brand}/orders",
+    "/v1/callbacks/{provider}",
     "/v1/brand/events",
     "/v1/shop/redemptions",
+    "/v1/shop/purchases",
+    "/v1/shop/purchases/quote",
+    "/v1/shop/purchases/{purchase_id}/refunds",
+    "/v1/shop/members/lookup",
+    "/v1/me/cards",
+    "/v1/me/cards/{brand}/changes",
+    "/v1/brands/{brand}/tiers",
+    "/v1/brand/{brand}/tiers",
+    "/v1/brand/{brand}/earn-rules",
+    "/v1/brand/{brand}/earn-rules/{rule_id}",
+    "/v1/brand/{brand}/flows",
+    "/v1/brands/{brand}/benefits",
+    "/v1/me/benefits",
+    "/v1/me/benefits/{held_id}/code",
+    "/v1/me/benefits/{held_id}/open",
+    "/v1/me/benefits/{held_id}/address",
+    "/v1/me/benefits/{held_id}/reservation",
+    "/v1/brand/{brand}/benefits/{benefit_id}/report",
+    "/v1/brand/{brand}/deliveries",
+    "/v1/brand/{brand}/deliveries/{held_id}",
+    "/v1/brand/{brand}/reversals",
+    "/v1/brand/{brand}/redemption-conflicts",
+    "/v1/shop/redemptions/validate",
+    "/v1/shop/redemptions/offline",
+    "/v1/shop/redemptions/{redemption_id}/rollback",
+    "/v1/shop/reservations",
+    "/v1/shop/reservations/release",
     "/v1/regulator/items/{gtin}/{serial}",
     "/packages/{package_id}",
     "/packages/{package_id}/report",
+    "/v1/brand/{brand}/webhooks",
+    "/v1/brand/{brand}/webhooks/{webhook_id}",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/deliveries",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/deliveries/{event_id}/resend",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/disable",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/enable",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/ping",
+    "/v1/brand/{brand}/webhooks/{webhook_id}/rotate",
+    "/v1/me/points",
     "/{code_path}",
+    "/v1/me/check-ins",
+    "/v1/me/tasks",
+    "/v1/me/referral",
+    "/v1/me/referral/links",
+    "/v1/me/packets",
+    "/v1/packets/{packet_id}",
+    "/v1/packets/{packet_id}/shares",
+    "/v1/me/draws/{draw_id}",
+    "/v1/me/draws/{draw_id}/plays",
+    "/v1/draws/{draw_id}",
+    "/v1/draws/{draw_id}/record",
+    "/v1/crm/tasks/{program_id}/completions",
 }
 
 
@@ -58,7 +115,7 @@ def test_server_serves_before_the_first_bundle_and_takes_it_when_it_comes(make_s
     assert (ready.status_code, ready.json()["status"], ready.json()["checks"]["database"]) == (503, "not ready", "ok")
     for path in (item.outer, "/v1/trust"):
         answer = stand.scan(path)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "TrustBundleMissing")
+        assert (answer.status_code, answer.json()["code"]) == (503, "TrustBundleMissing")
     page = stand.scan(item.outer, accept="text/html", accept_language="en")
     assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
     stand.run(lambda session: publish(session, stand.home))
@@ -90,7 +147,7 @@ def test_database_goes_away_and_comes_back(make_stand: MakeStand) -> None:
     ready = stand.scan("/readyz")
     assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "not reachable")
     for answer in (stand.scan(item.outer), stand.claim(member, item.inner), stand.scan("/v1/me", **_header(member))):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "DatabaseUnavailable")
+        assert (answer.status_code, answer.json()["code"]) == (503, "DatabaseUnavailable")
         assert answer.headers["cache-control"] == "no-store"
         assert uuid.UUID(answer.headers["x-request-id"])
     page = stand.scan(item.outer, accept="text/html", accept_language="en")
@@ -104,7 +161,7 @@ def test_database_goes_away_and_comes_back(make_stand: MakeStand) -> None:
     stand.run(lambda session: _rename(session, "scan", "gone"))
     before = stand.rows(select(Item.scan_count))
     answer = stand.scan(item.outer)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "Internal")
+    assert (answer.status_code, answer.json()["code"]) == (500, "Internal")
     assert "gone" not in answer.text
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-request-id"] in stand.server.log
@@ -153,7 +210,7 @@ def test_metrics_are_for_this_machine_and_name_nobody(stand: Stand) -> None:
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert not {GTIN, item.serial, str(member.member_id)} & set(re.findall(r"[0-9a-f-]+", metrics.text))
     answer = stand.scan("/metrics", x_forwarded_for="203.0.113.7")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "MetricsLocalOnly")
+    assert (answer.status_code, answer.json()["code"]) == (403, "MetricsLocalOnly")
 
 
 def test_trust_bundle_is_the_published_one_and_may_be_cached(stand: Stand) -> None:
@@ -196,10 +253,10 @@ class TestDescription:
         for methods in described["paths"].values():
             for operation in methods.values():
                 assert "422" not in operation["responses"]
-                refusal = operation["responses"]["default"]["content"]["application/json"]["schema"]
-                assert refusal == {"$ref": "#/components/schemas/Refusal"}
-        body = described["components"]["schemas"]["RefusalBody"]
-        given = stand.http.post("/v1/claims", json={}).json()["error"]
+                refusal = operation["responses"]["default"]["content"]["application/problem+json"]["schema"]
+                assert refusal == {"$ref": "#/components/schemas/Problem"}
+        body = described["components"]["schemas"]["Problem"]
+        given = stand.http.post("/v1/claims", json={}).json()
         assert set(body["required"]) <= set(given) <= set(body["properties"])
 
     def test_no_page_runs_scripts_of_another_site(self, stand: Stand) -> None:
@@ -223,4 +280,4 @@ def test_load_balancers_may_ask_with_head(stand: Stand) -> None:
 @pytest.mark.parametrize("header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"])
 def test_metrics_are_not_for_those_behind_a_proxy(stand: Stand, header: str) -> None:
     answer = stand.http.get("/metrics", headers={header: "203.0.113.9"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "MetricsLocalOnly")
+    assert (answer.status_code, answer.json()["code"]) == (403, "MetricsLocalOnly")

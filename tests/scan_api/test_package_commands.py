@@ -379,7 +379,7 @@ def test_a_print_house_fetches_from_a_running_server(works: Works, tmp_path: Pat
         )
         assert curl.returncode == 0, curl.stderr
         again = httpx2.post(made["url"], data={"fetch_code": made["fetch_code"]}, trust_env=False)
-        assert again.json()["error"]["code"] == "PackageLinkSpent"
+        assert again.json()["code"] == "PackageLinkSpent"
     finally:
         server.stop()
     fetched = tmp_path / f"{made['package']}.tar.age"

@@ -74,7 +74,7 @@ def outcomes(stand: Stand, shelved: Shelved) -> list[str]:
 
 def refusal(answer: Any, status: int) -> str:
     assert answer.status_code == status, answer.text
-    return str(answer.json()["error"]["code"])
+    return str(answer.json()["code"])
 
 
 def test_a_package_arrives_whole_and_is_counted(stand: Stand) -> None:

@@ -361,7 +361,7 @@ def test_revocation_and_recall_are_seen_without_a_restart(stand: Stand) -> None:
 
 def test_unknown_address_is_not_found(stand: Stand) -> None:
     answer = stand.scan("/wp-login.php")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "PageUnknown")
+    assert (answer.status_code, answer.json()["code"]) == (404, "PageUnknown")
     page = stand.scan("/wp-login.php", accept="text/html", accept_language="en")
     assert (page.status_code, page.headers["cache-control"]) == (404, "no-store")
     assert "PageUnknown" in page.text

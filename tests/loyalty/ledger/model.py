@@ -39,7 +39,8 @@ BEN = AccountId(uuid.UUID(int=3), POINTS, Purpose.AVAILABLE)
 GONE = AccountId(uuid.UUID(int=4), POINTS, Purpose.SPENT)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 _ORDER = {purpose: position for position, purpose in enumerate(Purpose)}
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def days(count: float) -> datetime:

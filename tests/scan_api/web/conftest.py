@@ -7,15 +7,16 @@ from typing import get_args
 import pytest
 
 from scan_api.web import pages
+from scan_api.web.rendering import Html
 from scan_api.web.views import (
     CardView,
+    ChanceView,
     ClaimedView,
-    CouponStatus,
-    CouponView,
+    DocumentView,
     ErrorReason,
+    FaceView,
     Language,
     MemberView,
-    MeView,
     OfferState,
     OfferView,
     OneTimeCodeProblem,
@@ -31,10 +32,21 @@ from scan_api.web.views import (
     Step,
     TimelineEntry,
 )
+from tests.scan_api.web import member_faces
 
 INNER_CODE_TEXT = "https://id.example.cn/200007" + "7" * 155 + "/01/06901234567892/21/00017482916350"
 FIRST_SCAN_AT = datetime(2026, 6, 12, 1, 12, tzinfo=UTC)
 LONG_NAME = "Überlangerproduktname" * 8
+DOCUMENTS = {
+    "zh": (
+        DocumentView("privacy", "2026-05", "隐私政策", "https://brand.example.cn/privacy", True),
+        DocumentView("marketing", "2", LONG_NAME, "https://brand.example.cn/news"),
+    ),
+    "en": (
+        DocumentView("privacy", "2026-05", "Privacy policy", "https://brand.example.cn/privacy", True),
+        DocumentView("marketing", "2", LONG_NAME, "https://brand.example.cn/news"),
+    ),
+}
 
 
 @pytest.fixture(params=["zh", "en"])
@@ -50,7 +62,7 @@ def genuine(language: Language) -> ScanView:
 
 
 @pytest.fixture(scope="session")
-def documents() -> dict[str, str]:
+def documents() -> dict[str, Html]:
     """A name and an HTML document for each face that each page can show."""
     return {f"{language}-{name}": html for language in get_args(Language) for name, html in _faces(language).items()}
 
@@ -80,11 +92,20 @@ def _offer(state: OfferState, kind: PrizeKind = "mb", amount: int = 5) -> OfferV
     return OfferView(f"campaign-{state}-{kind}", "夏日扫码送流量", kind, amount, state, f"key-{state}-{kind}")
 
 
-def _faces(language: Language) -> dict[str, str]:
+def _faces(language: Language) -> dict[str, Html]:
     genuine = _genuine(language)
-    card = CardView("星河雪糕", "8801 2345 6789 0123", "金卡")
+    card = CardView("星河雪糕", "8801 2345 6789 0123", "金卡", FaceView(("#7a4300", "#945400"), "#ffffff", "waves"))
     member = MemberView(points=1_280, card=card)
     every_offer = tuple(_offer(state, kind) for state in get_args(OfferState) for kind in get_args(PrizeKind))
+    drawn = replace(
+        _offer("open", "benefit", 1),
+        chances=(
+            ChanceView("benefit", 1, 1, 1_000, "满 20 减 5 元", 500),
+            ChanceView("points", 5, 99, 1_000),
+            ChanceView("nothing", 0, 900, 1_000),
+        ),
+    )
+    coupon = replace(_offer("open", "benefit", 1), prize_name="满 20 减 5 元", value_fen=500)
     code = OneTimeCodeView(language, "13800138000", INNER_CODE_TEXT, "campaign-1", "key-1")
     scans = {
         "first": genuine,
@@ -95,6 +116,9 @@ def _faces(language: Language) -> dict[str, str]:
         "every-offer": replace(genuine, offers=every_offer),
         "every-offer-signed-in": replace(genuine, offers=every_offer, member=member),
         "single": replace(genuine, offers=tuple(_offer("open", kind, 1) for kind in get_args(PrizeKind))),
+        "draw": replace(genuine, offers=(drawn,)),
+        "draw-signed-in": replace(genuine, offers=(drawn, replace(drawn, state="claimed", prize_kind="points"))),
+        "benefit": replace(genuine, offers=(coupon,)),
         "no-names": replace(genuine, brand_name=None, product_name=None),
         "long-names": replace(genuine, brand_name=LONG_NAME, product_name=LONG_NAME, member=member),
         "recalled": replace(genuine, state="recalled", scan_count=4),
@@ -110,28 +134,18 @@ def _faces(language: Language) -> dict[str, str]:
         "code-claim": pages.one_time_code(replace(code, development_code="482915")),
         "code-last-try": pages.one_time_code(replace(code, problem="wrong", tries_left=1)),
         "code-sign-in": pages.one_time_code(OneTimeCodeView(language, "13800138000")),
-        "me-empty": pages.me(MeView(language, "138****8000", 0, 0)),
-        "me": pages.me(
-            MeView(
-                language,
-                "138****8000",
-                12_480,
-                35,
-                (card, replace(card, brand_name=LONG_NAME)),
-                tuple(
-                    CouponView("FX7K2M9QWT4B", "满 20 减 5 元", status, FIRST_SCAN_AT)
-                    for status in get_args(CouponStatus)
-                ),
-            )
-        ),
+        "phone-back": pages.phone(PhoneView(language, brand="star-cream", then="/me/earn")),
+        "code-consents": pages.one_time_code(replace(code, documents=DOCUMENTS[language], agreed=("privacy@2026-05",))),
     }
+    faces |= member_faces.faces(language)
     for phone_problem in get_args(PhoneProblem):
         faces[f"phone-{phone_problem}"] = pages.phone(PhoneView(language, "13800138000", phone_problem))
     for code_problem in get_args(OneTimeCodeProblem):
         faces[f"code-{code_problem}"] = pages.one_time_code(replace(code, problem=code_problem, tries_left=2))
     for kind in get_args(PrizeKind):
-        coupon_code = "FX7K2M9QWT4B" if kind == "coupon" else None
-        faces[f"claimed-{kind}"] = pages.claimed(ClaimedView(language, "夏日", kind, 5, 1_280, coupon_code, card))
+        coupon_code, name = ("7Q4M-0ZKE-9XTB-3VHN", "满 20 减 5 元") if kind == "benefit" else (None, None)
+        view = ClaimedView(language, "夏日", kind, 5, 1_280, coupon_code, card, name)
+        faces[f"claimed-{kind}"] = pages.claimed(view)
     package = PackageView(language, "0199-package", "0199-report")
     faces["package"] = pages.package(package)
     faces["package-received"] = pages.package(replace(package, report=ReportView(received=(9_500, 100, 11))))

@@ -4,6 +4,7 @@ import gzip
 import re
 from base64 import b64decode
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,16 +12,28 @@ from itertools import pairwise
 import pytest
 from markupsafe import escape
 
-from scan_api.web import pages, wording
-from scan_api.web.style import CONTENT_SECURITY_POLICY, STYLE
+from scan_api.web import member_pages, pages, paths, wording
+from scan_api.web.member_views import (
+    ConfirmView,
+    DrawView,
+    HeldPageView,
+    HeldView,
+    MeView,
+    OfferedView,
+    PriceView,
+    StandingView,
+)
+from scan_api.web.rendering import Html
+from scan_api.web.style import CONTENT_SECURITY_POLICY, STYLE, face_style
 from scan_api.web.views import (
     CardView,
+    ChanceView,
     ClaimedView,
-    CouponView,
+    DocumentView,
     ErrorView,
+    FaceView,
     Language,
     MemberView,
-    MeView,
     OfferView,
     OneTimeCodeView,
     PhoneView,
@@ -105,7 +118,7 @@ def says(language: Language, key: str, **values: object) -> str:
     return Document(wording.say(language, key, **values)).text
 
 
-def test_every_page_is_well_formed_and_has_its_landmarks(documents: dict[str, str]) -> None:
+def test_every_page_is_well_formed_and_has_its_landmarks(documents: dict[str, Html]) -> None:
     for name, html in documents.items():
         document = Document(html)
         assert html.startswith("<!DOCTYPE html>"), name
@@ -115,14 +128,14 @@ def test_every_page_is_well_formed_and_has_its_landmarks(documents: dict[str, st
             assert len(document.all(landmark)) == 1, (name, landmark)
 
 
-def test_headings_never_skip_a_level(documents: dict[str, str]) -> None:
+def test_headings_never_skip_a_level(documents: dict[str, Html]) -> None:
     for name, html in documents.items():
         levels = [int(tag[1]) for tag, _ in Document(html).elements if re.fullmatch(r"h[1-6]", tag)]
         assert levels[0] == 1, name
         assert all(after - before <= 1 for before, after in pairwise(levels)), name
 
 
-def test_ids_are_unique_and_every_reference_finds_its_target(documents: dict[str, str]) -> None:
+def test_ids_are_unique_and_every_reference_finds_its_target(documents: dict[str, Html]) -> None:
     for name, html in documents.items():
         elements = Document(html).elements
         ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
@@ -135,7 +148,7 @@ def test_ids_are_unique_and_every_reference_finds_its_target(documents: dict[str
             assert {target for target in wanted if target} <= set(ids), (name, wanted)
 
 
-def test_every_input_a_person_fills_in_has_a_label(documents: dict[str, str]) -> None:
+def test_every_input_a_person_fills_in_has_a_label(documents: dict[str, Html]) -> None:
     for name, html in documents.items():
         document = Document(html)
         labelled = {label["for"] for label in document.all("label")}
@@ -143,26 +156,28 @@ def test_every_input_a_person_fills_in_has_a_label(documents: dict[str, str]) ->
         assert {field["id"] for field in visible} == labelled, name
 
 
-def test_no_page_asks_for_anything_from_elsewhere(documents: dict[str, str]) -> None:
+def test_no_page_asks_for_anything_from_elsewhere(documents: dict[str, Html]) -> None:
     for name, html in documents.items():
         document = Document(html)
         for tag, attributes in document.elements:
             assert tag not in {"script", "img", "iframe", "object", "embed", "base"}, name
             assert not [key for key in attributes if key.startswith("on") or key in {"src", "srcset", "style"}], name
+            # A link to a document of a brand's is followed by hand, or never, and tells nobody where one comes from.
+            followed = tag == "a" and attributes.get("rel") == "noopener noreferrer"
             for link in ("href", "action"):
-                assert re.match(r"/(?!/)|#|data:,$", attributes.get(link) or "/"), (name, attributes)
+                assert followed or re.match(r"/(?!/)|#|data:,$", attributes.get(link) or "/"), (name, attributes)
     assert "url(" not in STYLE
     assert "@import" not in STYLE
     assert "http" not in STYLE
 
 
-def test_every_page_keeps_its_address_to_itself(documents: dict[str, str]) -> None:
+def test_every_page_keeps_its_address_to_itself(documents: dict[str, Html]) -> None:
     for html in documents.values():
         assert '<meta name="referrer" content="no-referrer">' in html
         assert '<meta name="robots" content="noindex">' in html
 
 
-def test_the_code_text_stands_in_hidden_fields_only(documents: dict[str, str], genuine: ScanView) -> None:
+def test_the_code_text_stands_in_hidden_fields_only(documents: dict[str, Html], genuine: ScanView) -> None:
     secret = str(genuine.code_text)
     assert any(secret in html for html in documents.values())
     for name, html in documents.items():
@@ -177,20 +192,26 @@ def test_the_code_text_stands_in_hidden_fields_only(documents: dict[str, str], g
         assert html.count("7777777" * 20) == len(homes), name
 
 
-def test_every_page_arrives_in_the_first_flight(documents: dict[str, str]) -> None:
+def test_every_page_arrives_in_the_first_flight(documents: dict[str, Html]) -> None:
     sizes = {name: len(gzip.compress(html.encode())) for name, html in documents.items()}
     assert max(sizes.values()) <= HTML_GZIP_BYTES_MAX, max(sizes.items(), key=lambda item: item[1])
 
 
-def test_the_policy_allows_the_one_style_and_nothing_else(documents: dict[str, str]) -> None:
-    match = re.search(r"'sha256-([^']+)'", CONTENT_SECURITY_POLICY)
-    assert match is not None
-    for html in documents.values():
-        (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
-        assert b64decode(match[1]) == sha256(style.encode()).digest()
-    assert "unsafe" not in CONTENT_SECURITY_POLICY
-    for directive in ("default-src 'none'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"):
-        assert directive in CONTENT_SECURITY_POLICY
+def test_the_policy_allows_the_styles_of_the_page_and_nothing_else(documents: dict[str, Html]) -> None:
+    for name, html in documents.items():
+        allowed = [b64decode(hashed) for hashed in re.findall(r"'sha256-([^']+)'", html.policy)]
+        styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+        assert allowed == [sha256(style.encode()).digest() for style in styles], name
+        assert "unsafe" not in html.policy
+        for directive in ("default-src 'none'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"):
+            assert directive in html.policy
+    assert {html.policy for name, html in documents.items() if "phone" in name} == {CONTENT_SECURITY_POLICY}
+
+
+def test_a_face_that_is_no_colour_never_becomes_style() -> None:
+    for colours, text in ((("red;}*{display:none",), "#ffffff"), (("#fff",), "#ffffff"), (("#000000",), "#FFFFFF")):
+        with pytest.raises(ValueError, match="colour"):
+            face_style([FaceView(colours, text, "plain")])
 
 
 def test_colours_contrast_in_light_and_in_dark() -> None:
@@ -330,7 +351,7 @@ def test_a_refused_phone_number_is_kept_for_correction(language: Language) -> No
 
 
 def test_a_coupon_code_is_drawn_in_groups_of_four_and_copied_whole(language: Language) -> None:
-    html = pages.claimed(ClaimedView(language, "夏日", "coupon", 1, 1_280, "FX7K2M9QWT"))
+    html = pages.claimed(ClaimedView(language, "夏日", "benefit", 1, 1_280, "FX7K2M9QWT"))
     assert "<span>FX7K</span><span>2M9Q</span><span>WT</span>" in html
     assert "1,280" in html
     assert f'href="{pages.ME_PATH}"' in html
@@ -342,11 +363,78 @@ def test_megabytes_are_said_to_be_on_their_way(language: Language) -> None:
 
 
 def test_my_page_shows_everything_held_and_signs_out(language: Language) -> None:
-    coupon = CouponView("ABCD1234", "券", "redeemed")
-    document = Document(pages.me(MeView(language, "138****8000", 12_480, 35, (CardView("牌", "88", "金"),), (coupon,))))
-    for word in ("138****8000", "12,480", "35 MB", "牌", "88", "金", "ABCD", says(language, "coupon.redeemed")):
-        assert word in document.text
+    held = HeldView("0197", "券", "coupon", "redeemed", code="7Q4M-0ZKE-9XTB-3VHN")
+    card = CardView("牌", "88", "金", FaceView(("#102030",), "#f0e0d0", "waves"))
+    standing = StandingView(card, "3 purchases", "银", datetime(2026, 6, 30, 16, tzinfo=UTC))
+    html = member_pages.me(MeView(language, "138****8000", 12_480, 35, None, (standing,), (held,), 1))
+    document = Document(html)
+    words = ["138****8000", "12,480", "35 MB", "牌", "88", "金", "3 purchases", "银", "7Q4M-0ZKE-9XTB-3VHN"]
+    assert [word for word in [*words, says(language, "held.redeemed")] if word not in document.text] == []
+    assert "linear-gradient(150deg,#102030,#102030);color:#f0e0d0" in html
     assert document.form(pages.SIGN_OUT_ACTION) == {}
+    links = {attributes["href"] for attributes in document.all("a")}
+    assert {paths.POINTS_PATH, paths.SHOP_PATH, paths.EARN_PATH, paths.PRIVACY_PATH} <= links
+
+
+def test_a_benefit_is_a_symbol_for_the_till_only_while_it_can_be_used(documents: dict[str, Html]) -> None:
+    assert 'class="qr"' in documents["zh-benefit-code"]
+    assert not [name for name in documents if "benefit-sent" in name and 'class="qr"' in documents[name]]
+
+
+def test_prices_of_all_tiers_stand_beside_the_members_own(language: Language) -> None:
+    offered = OfferedView("0197", "券", "", "coupon", 0, 100, (PriceView("会员", 100), PriceView("金卡", 5)))
+    view = ConfirmView(language, offered, "牌", "会员", 120, "key-1")
+    document = Document(member_pages.confirm(view))
+    assert document.form(paths.OBTAIN_ACTION) == {
+        "benefit_id": "0197",
+        "points_expected": "100",
+        "idempotency_key": "key-1",
+    }
+    for tier, points in (("会员", "100"), ("金卡", "5")):
+        price = says(language, "shop.price", points=points)
+        assert says(language, "shop.tier_price", tier=wording.isolated(tier), price=price) in document.text
+    short = Document(member_pages.confirm(replace(view, points=99)))
+    assert short.forms == []
+    assert says(language, "confirm.short", points=1) in short.text
+
+
+def test_a_draw_shows_what_was_committed_to_before_anybody_plays(language: Language) -> None:
+    view = DrawView(language, "0197", "抽", "b", "open", ("odds 0.1%",), "6d1c" * 16, is_member=True, may_play=True)
+    text = Document(member_pages.draw(view)).text
+    assert text.index("odds 0.1%") < text.index("6d1c" * 16) < text.rindex(says(language, "draw.play"))
+
+
+def test_the_odds_of_every_prize_stand_above_the_button(genuine: ScanView) -> None:
+    chances = (ChanceView("benefit", 1, 1, 1_000, "一箱雪糕", 9_900), ChanceView("points", 5, 999, 1_000))
+    offer = replace(genuine.offers[0], chances=chances, prize_kind="benefit", prize_amount=1)
+    text = Document(pages.scan(replace(genuine, offers=(offer,)))).text
+    assert "一箱雪糕" in text
+    assert "0.1%" in text
+    assert "99.9%" in text
+    assert says(genuine.language, "offer.worth", amount="¥99") in text
+    assert says(genuine.language, "offer.draw") in text
+
+
+def test_consent_is_asked_for_by_version_and_never_ticked_beforehand(language: Language) -> None:
+    documents = (
+        DocumentView("privacy", "2026-05", "政策", "https://brand.example.cn/p", is_needed=True),
+        DocumentView("marketing", "2", "推广", "https://brand.example.cn/m"),
+    )
+    view = OneTimeCodeView(language, "13800138000", documents=documents)
+    boxes = [field for field in Document(pages.one_time_code(view)).all("input") if field["type"] == "checkbox"]
+    assert [box["value"] for box in boxes] == ["privacy@2026-05", "marketing@2"]
+    assert ["required" in box for box in boxes] == [True, False]
+    assert not [box for box in boxes if "checked" in box]
+    again = Document(pages.one_time_code(replace(view, problem="wrong", agreed=("privacy@2026-05",))))
+    assert [box["value"] for box in again.all("input") if "checked" in box] == ["privacy@2026-05"]
+
+
+def test_a_sign_in_leads_back_to_pages_of_ours_alone() -> None:
+    ours = "/packet/0190f3a0-7b1c-7c11-8000-0123456789ab"
+    assert paths.returns_to(ours) == ours
+    assert paths.returns_to("/r/0123456789abcdef") == "/r/0123456789abcdef"
+    for elsewhere in ("", "//evil.example", "https://evil.example", "/me/../v1/me/export", "/me\n", "/web/erase"):
+        assert paths.returns_to(elsewhere) == paths.ME_PATH
 
 
 def test_an_error_shows_its_stable_code(language: Language) -> None:
@@ -380,8 +468,19 @@ def test_nothing_from_outside_becomes_markup(genuine: ScanView) -> None:
             pages.one_time_code(
                 OneTimeCodeView(genuine.language, evil, evil, evil, evil, "wrong", 1, development_code=evil)
             ),
-            pages.claimed(ClaimedView(genuine.language, evil, "coupon", 1, 1, evil, CardView(evil, evil, evil))),
-            pages.me(MeView(genuine.language, evil, 1, 1, (), (CouponView(evil, evil, "usable"),))),
+            pages.claimed(ClaimedView(genuine.language, evil, "benefit", 1, 1, evil, CardView(evil, evil, evil), evil)),
+            member_pages.me(
+                MeView(
+                    genuine.language,
+                    evil,
+                    1,
+                    1,
+                    None,
+                    (StandingView(CardView(evil, evil, evil), evil, evil, genuine.first_scan_at),),
+                    (HeldView(evil, evil, "coupon", "usable", code=evil),),
+                )
+            ),
+            member_pages.benefit(HeldPageView(genuine.language, HeldView(evil, evil, "pool", "usable"), evil)),
             pages.error(ErrorView(genuine.language, evil, evil, evil, evil)),
         ]
     )
