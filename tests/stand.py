@@ -44,7 +44,7 @@ from kit.db import Database, Session
 from kit.files import write_secret
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
-from loyalty import campaigns, ledger, members, sign_in
+from loyalty import campaigns, claim_news, fulfilment, ledger, members, sign_in
 from loyalty.benefits import BenefitKind, NewBenefit, stock
 from loyalty.benefits import catalogue as catalogue_of_benefits
 from loyalty.campaigns import CampaignStatus, Face, Limits, NewCampaign, NewPrize
@@ -576,9 +576,17 @@ class Stand:
             return dict(connection.execute(sqlalchemy.select(*counted)).one()._mapping)
 
     def wait_for_fulfilment(self) -> None:
-        """Wait till the server has done all work in the outbox."""
-        unfinished = select(OutboxMessage.message_id).where(col(OutboxMessage.done_at).is_(None)).limit(1)
-        wait_until(lambda: not self.rows(unfinished), "the outbox to be empty")
+        """Wait till the server has done all that claims leave behind: orders at the carrier, and news of them.
+
+        Other work may wait for ever: for a receiver of webhooks that is gone, or a provider that the stand lacks.
+        """
+        topics = (fulfilment.topic_of("carrier"), claim_news.TOPIC)
+        unfinished = (
+            select(OutboxMessage.message_id)
+            .where(col(OutboxMessage.done_at).is_(None), col(OutboxMessage.topic).in_(topics))
+            .limit(1)
+        )
+        wait_until(lambda: not self.rows(unfinished), "the orders of claims to be done")
 
     def books(self) -> LedgerReport:
         report: LedgerReport = self.run(ledger.verify)

@@ -230,11 +230,11 @@ def test_keys_are_created_rotated_and_revoked(shop: Terminal) -> None:
 
 def test_campaign_is_tried_made_paused_and_resumed(shop: Terminal) -> None:
     before = shop.rows()
-    assert shop.ask(f"{CAMPAIGN} --dry-run")["grants_at_most"] == 10
+    assert shop.ask(f"{CAMPAIGN} --dry-run")["prizes"][0]["grants_at_most"] == 10
     assert shop.rows() == before
     made = shop.ask(CAMPAIGN)
     [listed] = shop.ask("campaign list --brand ice")
-    assert (listed["campaign_id"], listed["budget_left"]) == (made["campaign_id"], 100)
+    assert (listed["campaign_id"], listed["budget_left"]) == (made["campaign_id"], [100])
     assert shop.ask(f"campaign pause {made['campaign_id']}")["status"] == "paused"
     assert shop.ask(f"campaign resume {made['campaign_id']}")["status"] == "active"
     assert shop.ask("ledger verify")["transfers"] == 1
