@@ -1,6 +1,5 @@
 """What every test may ask for: a real database of either kind, fresh and with all tables."""
 
-import functools
 import itertools
 import shutil
 import tempfile
@@ -177,15 +176,9 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
         server.drop(name)
 
 
-@functools.cache
-def _opened(url: str) -> Database:
-    # One engine for all tests of a database: a new one would have to compile every statement anew.
-    return Database(url, CONNECTIONS)
-
-
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A database with all tables and no rows, open."""
-    opened = _opened(database_url)
+    opened = Database(database_url, CONNECTIONS)
     yield opened
     await opened.close()
