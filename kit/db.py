@@ -120,12 +120,19 @@ def _engine(url: str, connections: int) -> AsyncEngine:
     return engine
 
 
+def look_at(connection: psycopg.pq.abc.PGconn) -> None:
+    """Raises psycopg.OperationalError when the server has closed the connection.
+
+    A look at the socket costs no round trip, as SQLAlchemy's own ping does. The first may find the server's farewell,
+    the second finds the end.
+    """
+    for _look in range(2):
+        connection.consume_input()
+
+
 def _refuse_broken(connection: Any, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    # A server that went away has closed the socket. A look at it costs no round trip, as SQLAlchemy's own ping does.
-    # The first look may find the server's farewell, the second finds the end.
     try:
-        for _look in range(2):
-            connection.driver_connection.pgconn.consume_input()
+        look_at(connection.driver_connection.pgconn)
     except psycopg.OperationalError as error:
         raise InvalidatePoolError from error
 

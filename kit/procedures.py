@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from kit.db import POSTGRES_OPTIONS, Database, Moment, Session, is_postgresql
+from kit.db import POSTGRES_OPTIONS, Database, Moment, Session, is_postgresql, look_at
 from kit.errors import ConfigurationError
 
 REFUSAL_SQLSTATE = "FX001"
@@ -309,7 +309,4 @@ class Caller:
 
 
 async def _refuse_broken(connection: psycopg.AsyncConnection[Any]) -> None:
-    # A server that went away has closed the socket; a look at it costs no round trip. The first look may find the
-    # server's farewell, the second finds the end.
-    for _look in range(2):
-        connection.pgconn.consume_input()
+    look_at(connection.pgconn)

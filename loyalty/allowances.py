@@ -1,17 +1,17 @@
 """Allowances: how often a member, or a device, may earn by one thing, in all or in a day of the calendar."""
 
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, Text, delete
 from sqlmodel import Field, SQLModel, col
 
+from kit.clock import china_day
 from kit.db import Session, insert
 from kit.errors import Conflict
 from kit.ids import derived_id
 
-SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 """China has had one time, without summer time, since 1991."""
 IN_ALL = ""
 """The period of an allowance that never starts anew."""
@@ -38,7 +38,7 @@ class Allowance(SQLModel, table=True):
 
 def day_of(now: datetime) -> date:
     """The day that it is in China."""
-    return now.astimezone(SHANGHAI).date()
+    return china_day(now)
 
 
 def device_holder(device: str) -> uuid.UUID:

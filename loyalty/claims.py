@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, bindparam, delete
 from sqlmodel import Field, SQLModel, col, select
 
 from kit import locks
+from kit.clock import CHINA
 from kit.db import Moment, Session
 from kit.errors import Conflict
 from kit.ids import new_id
@@ -28,7 +29,7 @@ from loyalty.ledger import AccountId, Purpose, paying
 from loyalty.prizes import ORDERED
 
 _WHOLE_CAMPAIGN = 0
-_CHINA = timedelta(hours=8)  # Asia/Shanghai, which has kept one time since 1991
+_CHINA = CHINA.utcoffset(None)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 

@@ -14,10 +14,10 @@ from typing import ClassVar
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Date, Text, delete, update
 from sqlmodel import Field, SQLModel, col, select
 
+from kit.clock import CHINA
 from kit.db import Moment, Session, insert
 from kit.errors import Invalid, NotFound
 from kit.ids import new_id
-from loyalty.experience import CHINA
 
 POINTS_PER_YUAN_MILLI_MAX = 100_000
 """A hundred points a yuan."""

@@ -8,7 +8,7 @@ import calendar
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -26,9 +26,9 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
+from kit.clock import CHINA
 from kit.db import Moment, Session, table_of
 
-CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
 """One time for the whole country, without summer time since 1991."""
 FIGURE_MAX = 10**12
 """Farthest from zero that one entry's figures go."""

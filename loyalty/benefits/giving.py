@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, bindparam, func, update
@@ -37,13 +37,9 @@ from loyalty.benefits.held import (
 )
 from loyalty.benefits.stock import BenefitOutOfStock
 from loyalty.budgets import Budget
-from loyalty.fulfilment import OrderKind
 from loyalty.ledger import AccountId, InsufficientBalance, Leg, Purpose, Transfer, TransferIdReused
 from loyalty.members import Card, Member
 from loyalty.webhooks import WebhookKind
-
-_SHANGHAI = timezone(timedelta(hours=8))  # a limit's day is China's
-_ORDERED = {BenefitKind.DATA: OrderKind.DATA, BenefitKind.CASH: OrderKind.CASH}
 
 
 class BenefitNotForTier(Conflict):

@@ -1,17 +1,16 @@
 """Limits: how many of a benefit one member may have, in all and a day."""
 
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from typing import ClassVar
 
 from sqlalchemy import CheckConstraint, Date, and_, case, update
 from sqlmodel import Field, SQLModel, col
 
+from kit.clock import china_day
 from kit.db import Session, insert
 from kit.errors import Conflict
 from loyalty.benefits.catalogue import Benefit
-
-_CHINA = timezone(timedelta(hours=8))  # Asia/Shanghai, which has kept one time since 1991
 
 
 class BenefitLimitReached(Conflict):
@@ -38,7 +37,7 @@ async def count(session: Session, member_id: uuid.UUID, benefit: Benefit, now: d
     in_all, a_day = benefit.limit_total, benefit.limit_a_day
     if in_all is None and a_day is None:
         return
-    today = now.astimezone(_CHINA).date()
+    today = china_day(now)
     same_day = col(BenefitTaken.day) == today
     within = []
     if in_all is not None:

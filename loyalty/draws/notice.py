@@ -3,8 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
-from kit.clock import iso
-from loyalty.allowances import SHANGHAI
+from kit.clock import CHINA, iso
 from loyalty.draws import record
 from loyalty.draws.catalogue import Draw, closing_of, terms_of
 from loyalty.draws.terms import DrawPrize, Form, Price, Terms
@@ -56,7 +55,7 @@ def _yuan(fen: int) -> str:
 
 
 def _when(terms: Terms) -> tuple[str, str]:
-    begins, ends = (moment.astimezone(SHANGHAI) for moment in (terms.opens_at, terms.closes_at))
+    begins, ends = (moment.astimezone(CHINA) for moment in (terms.opens_at, terms.closes_at))
     return f"{begins:%Y-%m-%d %H:%M}", f"{ends:%Y-%m-%d %H:%M}"
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from kit import outbox
+from kit.clock import CHINA, china_day
 from kit.db import Session
 from kit.errors import Conflict
 from kit.ids import derived_id
@@ -32,7 +33,6 @@ from loyalty.webhooks import WebhookKind
 
 AWAIT_USER_MAX = timedelta(days=3)
 """So long a member may take to confirm, by the contract with the provider."""
-_CHINA = timezone(timedelta(hours=8))  # without summer time since 1991
 _TRIES_MAX = 10
 _WEBHOOKS = {
     OrderState.COMPLETED: WebhookKind.ORDER_COMPLETED,
@@ -96,12 +96,12 @@ class Outcome:
 
 def day_of(moment: datetime) -> date:
     """The day of a moment in China, where providers keep their books."""
-    return moment.astimezone(_CHINA).date()
+    return china_day(moment)
 
 
 def end_of(day: date) -> datetime:
     """The first moment after a day in China."""
-    return datetime.combine(day + timedelta(days=1), time.min, _CHINA)
+    return datetime.combine(day + timedelta(days=1), time.min, CHINA)
 
 
 async def take(session: Session, member_id: uuid.UUID, order_id: uuid.UUID, report: Report, now: datetime) -> Outcome:

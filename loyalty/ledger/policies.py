@@ -2,19 +2,19 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Integer, Uuid, column, table
 from sqlmodel import Field, SQLModel, col, select
 
+from kit.clock import CHINA
 from kit.db import Session, insert
 from kit.errors import Invalid
 from loyalty.ledger.entries import AMOUNT_MAX
 
 LIFETIME_MONTHS_MAX = 120
 
-_CHINA = timezone(timedelta(hours=8))  # Asia/Shanghai, which has kept one time since 1991
 # The ledger knows of members only which group each is in.
 _MEMBERS = table("member", column("member_id", Uuid()), column("group_id", Integer()))
 
@@ -72,9 +72,9 @@ def lot_expiry(policy: Policy, now: datetime) -> datetime | None:
     """When points earned now run out: the first moment, in China, of the month after `lifetime_months` months."""
     if policy.lifetime_months is None:
         return None
-    local = now.astimezone(_CHINA)
+    local = now.astimezone(CHINA)
     years, month = divmod(local.month - 1 + policy.lifetime_months + 1, 12)
-    return datetime(local.year + years, month + 1, 1, tzinfo=_CHINA).astimezone(UTC)
+    return datetime(local.year + years, month + 1, 1, tzinfo=CHINA).astimezone(UTC)
 
 
 async def group_of(session: Session, member_id: uuid.UUID) -> int | None:
