@@ -728,8 +728,11 @@ def stand(stands: Stands, stand_kind: str, postgres_server: Any) -> Stand:
     return stands.shared(stand_kind, postgres_server)
 
 
+MakeStand = Callable[..., Stand]
+
+
 @pytest.fixture
-def make_stand(stands: Stands, stand_kind: str, postgres_server: Any) -> Iterator[Callable[..., Stand]]:
+def make_stand(stands: Stands, stand_kind: str, postgres_server: Any) -> Iterator[MakeStand]:
     """Makes stands of a test's own, their servers not yet started."""
     made: list[Stand] = []
 

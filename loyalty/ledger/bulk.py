@@ -29,6 +29,9 @@ from loyalty.ledger.transfers import (
 )
 
 TRIES_MAX = 5
+NEW_ACCOUNT_WAIT_MS = 200
+"""How long somebody else's making of the same account is waited for, in milliseconds; PostgreSQL looks for deadlocks
+after 1,000, so that it is the import that gives way, and never a shopper's claim."""
 
 _TAKEN_FROM = (Purpose.ISSUANCE, Purpose.BUDGET, Purpose.STOCK)
 
@@ -118,17 +121,15 @@ class _Books:
 
     async def write(self) -> None:
         for _try in range(TRIES_MAX):
-            states = await self._locked()
-            self._entries: list[bytes] = []
-            self._lots: list[bytes] = []
-            for account, moves in self._moves.items():
-                self._go_through(account, moves, states)
             try:
-                # Somebody may have made one of the new accounts since the look: all of it again, from what he left.
+                # Somebody may have made one of the new accounts since the look: all of it again, from what he left. The
+                # savepoint also lets go of the locks, some of which come after the new accounts in everybody's order.
                 async with self._connection.transaction():
+                    states = await self._locked()
+                    self._go_through_all(states)
                     await self._write_new_accounts(states)
                 break
-            except errors.UniqueViolation:
+            except (errors.UniqueViolation, errors.LockNotAvailable):
                 continue
         else:
             raise TransfersRaced("these accounts are being made by others", hint="Try again.")
@@ -152,6 +153,12 @@ class _Books:
             for holder_id, asset, balance, seq, head in await found.fetchall():
                 states[AccountId(holder_id, asset, purpose)] = _State(balance, seq, head, known=True)
         return states
+
+    def _go_through_all(self, states: dict[AccountId, _State]) -> None:
+        self._entries: list[bytes] = []
+        self._lots: list[bytes] = []
+        for account, moves in self._moves.items():
+            self._go_through(account, moves, states)
 
     def _go_through(
         self, account: AccountId, moves: Iterable[tuple[Transfer, int]], states: dict[AccountId, _State]
@@ -183,7 +190,10 @@ class _Books:
             state = states[account]
             floor = -BALANCE_MAX if account.purpose is Purpose.ISSUANCE else 0
             rows.append(copying.account_row(account, state.balance, floor, state.seq, state.head))
-        await copying.copy(self._connection, copying.ACCOUNTS, rows)
+        if rows:
+            await self._connection.execute(f"SET LOCAL lock_timeout = {NEW_ACCOUNT_WAIT_MS}")
+            await copying.copy(self._connection, copying.ACCOUNTS, rows)
+            await self._connection.execute("SET LOCAL lock_timeout = DEFAULT")
 
     async def _update_accounts(self, states: Mapping[AccountId, _State]) -> None:
         changed = [(account, states[account]) for account in self._moves if states[account].known]

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from offline_sdk.gtin import check_digit
 from scan_api.commands.main import app
-from tests.stand import PREFIX, Stand
+from tests.stand import PREFIX, MakeStand, Stand
 
 GROUP = "Northern Larder"
 ICE, TEA, BREAD = "aurora", "lotus", "harvest"
@@ -135,8 +135,10 @@ class House:
 
 
 @pytest.fixture
-def house(stand: Stand, tmp_path: Path) -> House:
-    """The group with its brands, before any customer has come."""
+def house(make_stand: MakeStand, tmp_path: Path) -> House:
+    """The group with its brands, before any customer has come; with a second group, `/me` must ask for which."""
+    stand = make_stand()
+    stand.server.start()
     made = House(stand, tmp_path)
     for number, (brand, (name_zh, name_en)) in enumerate(NAMES.items()):
         names = ("--name-zh", name_zh, "--name-en", name_en)

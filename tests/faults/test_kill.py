@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +28,7 @@ from loyalty.fulfilment import HttpProvider, Order, OrderState, reconciliation
 from loyalty.fulfilment.reconciliation import Result
 from loyalty.fulfilment.steps import day_of
 from loyalty.ledger import Account, Purpose
-from tests.stand import Stand, wait_until
+from tests.stand import MakeStand, Stand, wait_until
 
 MISBEHAVIOUR = ("--drop", "0.2", "--duplicate", "0.2", "--seed", "7")
 LIES = ("--fail", "0.05", "--reverse", "0.05", "--lie", "0.05", "--await-user", "0.1", "--lose", "0.1")
@@ -178,7 +177,7 @@ def _kill_and_look(stand: Stand, claims: int, kills: int, seed: int) -> None:
     _assert_books_balance(stand)
 
 
-def test_claims_and_their_data_orders_survive_a_kill(make_stand: Callable[..., Stand]) -> None:
+def test_claims_and_their_data_orders_survive_a_kill(make_stand: MakeStand) -> None:
     # This carrier settles at once what it gets; the long test's must be asked again. Of so few some must be refused.
     carrier = ("--fail", "0.2", "--queries-until-settled", "0")
     _kill_and_look(make_stand(*MISBEHAVIOUR, *carrier), claims=80, kills=1, seed=1)
@@ -187,5 +186,5 @@ def test_claims_and_their_data_orders_survive_a_kill(make_stand: Callable[..., S
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", [11])
-def test_two_thousand_claims_survive_many_kills(make_stand: Callable[..., Stand], seed: int) -> None:
+def test_two_thousand_claims_survive_many_kills(make_stand: MakeStand, seed: int) -> None:
     _kill_and_look(make_stand(*MISBEHAVIOUR, *LIES), claims=2_000, kills=8, seed=seed)

@@ -2,17 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx2
 import pytest
 
 from loyalty.fulfilment import callbacks
-from tests.stand import Stand, free_port
+from tests.stand import MakeStand, Stand, free_port
 
 SECRET = "a-secret-of-the-stand-that-is-long-enough"
-MakeStand = Callable[..., Stand]
 
 
 @pytest.fixture

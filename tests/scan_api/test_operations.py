@@ -2,7 +2,6 @@
 
 import re
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -15,10 +14,9 @@ from sqlmodel import select
 from scan_api.commands.setup import HEADER_BYTES_MAX
 from scan_api.scans import Item, Scan
 from signer.publication import TrustBundle
-from tests.stand import GTIN, SignedIn, Stand, publish, wait_until
+from tests.stand import GTIN, MakeStand, SignedIn, Stand, publish, wait_until
 from tests.trusting import trusted
 
-MakeStand = Callable[..., Stand]
 PUBLIC_PATHS = {
     "/healthz",
     "/readyz",

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +22,7 @@ from kit.ids import new_id
 from offline_sdk import Profile
 from scan_api.middleware import BODY_BYTES_MAX
 from tests.scan_api.test_commands import Terminal
-from tests.stand import GTIN, Stand
+from tests.stand import GTIN, MakeStand, Stand
 
 RECIPIENT = "age1qcdqj7fkdle7yu676ttpahc05ecx7248vvjt3jds2y03y9uhe39srx83t3"
 FORM = {"accept": "text/html,application/xhtml+xml", "sec-fetch-site": "same-origin"}
@@ -268,7 +267,7 @@ def test_a_report_needs_the_packages_own_code(stand: Stand) -> None:
     assert outcomes(stand, shelved) == []  # no fetch was tried
 
 
-def test_what_the_brand_accepts_is_what_phones_see(make_stand: Callable[..., Stand]) -> None:
+def test_what_the_brand_accepts_is_what_phones_see(make_stand: MakeStand) -> None:
     stand = make_stand()
     stand.server.start()
     dormant = stand.order("dormant")
@@ -304,7 +303,7 @@ def test_what_the_brand_accepts_is_what_phones_see(make_stand: Callable[..., Sta
 
 
 @pytest.mark.parametrize("stand_kind", ["sqlite"])
-def test_the_log_holds_no_fetch_code(make_stand: Callable[..., Stand]) -> None:
+def test_the_log_holds_no_fetch_code(make_stand: MakeStand) -> None:
     stand = make_stand(LOG_LEVEL="DEBUG")
     stand.server.start()
     shelved = shelve(stand)

@@ -1,17 +1,16 @@
 """What the server writes down: neither codes nor phone numbers nor tokens, however hard it is made to talk."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 
-from tests.stand import Stand, forged
+from tests.stand import MakeStand, forged
 
 FORM = {"accept": "text/html", "sec-fetch-site": "same-origin"}
 
 
 @pytest.mark.parametrize("stand_kind", ["sqlite"])
-def test_log_holds_no_secret_even_at_its_most_talkative(make_stand: Callable[..., Stand]) -> None:
+def test_log_holds_no_secret_even_at_its_most_talkative(make_stand: MakeStand) -> None:
     stand = make_stand(LOG_LEVEL="DEBUG")
     stand.server.start()
     item, other, phone = stand.take_item(), stand.take_item(), stand.new_phone()

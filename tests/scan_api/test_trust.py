@@ -1,6 +1,5 @@
 """What scanners are sent: root documents, deltas or the whole bundle, as they lack them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,10 +15,9 @@ from offline_sdk.trust_store import Memory, Trust, advance
 from offline_sdk.verifier import Verifier
 from scan_api.withdrawals import withdrawn
 from signer import keys, publication
-from tests.stand import GTIN, PLACED_AT, Stand, publish, signer_of, wait_until
+from tests.stand import GTIN, PLACED_AT, MakeStand, Stand, publish, signer_of, wait_until
 from tests.trusting import trusted
 
-MakeStand = Callable[..., Stand]
 ON_ONE = pytest.mark.parametrize("stand_kind", ["sqlite"])
 
 

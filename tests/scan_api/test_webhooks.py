@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,9 +21,8 @@ from kit.db import Session
 from kit.outbox import OutboxMessage
 from loyalty import webhooks
 from loyalty.webhooks import LISTENERS_CACHED_S, WebhookDelivery, WebhookEndpoint, WebhookKind
-from tests.stand import BRAND, OTHER_BRAND, ROOT, Stand, wait_until
+from tests.stand import BRAND, OTHER_BRAND, ROOT, MakeStand, Stand, wait_until
 
-MakeStand = Callable[..., Stand]
 PATH = f"/v1/brand/{BRAND}/webhooks"
 SUBJECT = uuid.UUID("0197f0f0-0000-7000-8000-0000000000aa")
 

@@ -1,7 +1,7 @@
 """What orders say that scanners must refuse: which items, how many at most, and never fewer than told before."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,9 +18,8 @@ from scan_api.withdrawals import withdrawn
 from signer import publication, roots
 from signer.keys import take_turn
 from tests.scan_api.test_device_scans import statements
-from tests.stand import Stand
+from tests.stand import MakeStand, Stand
 
-MakeStand = Callable[..., Stand]
 STATEMENTS_MAX = 2  # the orders, and the key of their one issuer's serials
 
 

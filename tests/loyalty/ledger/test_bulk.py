@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from kit.db import Database, table_of
+from kit.db import Database, Session, is_postgresql, table_of
 from loyalty import ledger
 from loyalty.ledger import (
     Account,
@@ -23,7 +23,9 @@ from loyalty.ledger import (
     TransferIdReused,
     TransferInvalid,
     TransferRecord,
+    chain,
 )
+from loyalty.ledger.bulk import NEW_ACCOUNT_WAIT_MS
 from loyalty.ledger.reading import RUN_ENTRIES_MAX
 from loyalty.members import Member
 from tests.loyalty.ledger.model import ANN, BEN, NOW, SOURCE, balance, days, post, report, transfer
@@ -152,6 +154,25 @@ async def test_imports_and_claims_at_once_leave_the_books_balanced(database: Dat
     results = await asyncio.gather(*work, return_exceptions=True)
     assert not [result for result in results if isinstance(result, Exception)]
     assert [await balance(database, account) for account in PEOPLE] == [13] * 5
+    assert (await report(database)).faults == ()
+
+
+async def test_an_import_gives_way_to_a_claim_that_makes_the_same_account(database: Database) -> None:
+    async def claim(session: Session) -> None:
+        await ledger.post(session, transfer((SOURCE, -1), (BEN, 1)), NOW)
+        await asyncio.sleep(NEW_ACCOUNT_WAIT_MS / 2_000)  # the import now holds Ann's account and waits for the source
+        await ledger.post(session, transfer((SOURCE, -1), (ANN, 1)), NOW)
+
+    async with database.writing() as session:
+        session.add(Account(**vars(ANN), balance=0, seq=0, head=chain.genesis(*vars(ANN).values())))
+    importing = None
+    async with database.writing() as session:
+        if is_postgresql(session):
+            importing = asyncio.create_task(post_many(database, [transfer((SOURCE, -2), (ANN, 2))]))
+        await claim(session)
+    if importing is not None:
+        assert await importing == 1
+        assert await balance(database, ANN) == 3
     assert (await report(database)).faults == ()
 
 
