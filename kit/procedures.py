@@ -20,7 +20,6 @@ import psycopg
 import sqlalchemy as sa
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from kit.db import POSTGRES_OPTIONS, Database, Moment, Session, is_postgresql, look_at
@@ -168,8 +167,11 @@ class Procedure:
 
     @cached_property
     def query(self) -> str:
-        """The one statement that calls the function, with psycopg's named places."""
-        taken = ", ".join(f"%({name})s::{kind}" for name, kind in self.parameters.items())
+        """The one statement that calls the function, with PostgreSQL's own places.
+
+        psycopg would look for its own kind of places anew at each call of so long a statement.
+        """
+        taken = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self.parameters.values(), 1))
         return f"SELECT {', '.join(f'o_{name}' for name in self.answer)} FROM {self.name}({taken})"  # noqa: S608
 
     @cached_property
@@ -215,20 +217,26 @@ async def call_at_once(session: Session, procedure: Procedure, values: Mapping[s
     """The same, by the function where the database has one: for who does something else in the same transaction."""
     if not is_postgresql(session):
         return await call(session, procedure, values)
-    connection = await session.connection()
-    try:
-        done = await connection.exec_driver_sql(procedure.query, wire_values(procedure, values))
-    except DBAPIError as error:
-        raise refusal_of(error.orig) or error from None
-    return dict(zip(procedure.answer, done.one(), strict=False))
+    raw = await (await session.connection()).get_raw_connection()
+    connection = raw.driver_connection
+    assert isinstance(connection, psycopg.AsyncConnection)
+    return await _ask(connection, procedure, values)
 
 
-def wire_values(procedure: Procedure, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as psycopg takes them. Raises KeyError when one is missing."""
-    return {
-        name: json.dumps(values[name]) if kind is Kind.JSON and values[name] is not None else values[name]
+async def _ask(
+    connection: psycopg.AsyncConnection[Any], procedure: Procedure, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    # Raises KeyError when a value is missing.
+    given = [
+        json.dumps(values[name]) if kind is Kind.JSON and values[name] is not None else values[name]
         for name, kind in procedure.parameters.items()
-    }
+    ]
+    try:
+        row = await (await psycopg.AsyncRawCursor(connection).execute(procedure.query, given)).fetchone()
+    except psycopg.Error as error:
+        raise refusal_of(error) or error from None
+    assert row is not None  # a function that answers one row
+    return dict(zip(procedure.answer, row, strict=True))
 
 
 def refusal_of(error: object) -> Refused | None:
@@ -294,14 +302,9 @@ class Caller:
             await self._pool.open()
         connection = await self._pool.getconn()
         try:
-            done = await connection.execute(procedure.query, wire_values(procedure, values))
-            row = await done.fetchone()
-        except psycopg.Error as error:
-            raise refusal_of(error) or error from None
+            return await _ask(connection, procedure, values)
         finally:
             await self._pool.putconn(connection)
-        assert row is not None  # a function that answers one row
-        return dict(zip(procedure.answer, row, strict=False))
 
     async def close(self) -> None:
         if self._pool is not None:

@@ -25,7 +25,8 @@ STOP_TIMEOUT_S = 20
 
 GTIN = "09506000134352"
 BRAND = "load"
-BUDGET_MB = 5_000_000_000
+BUDGET = 5_000_000_000
+"""Of the campaign, in its prize's unit."""
 _BIN = Path(sys.executable).parent
 
 
@@ -91,8 +92,8 @@ class Installation:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def set_up(self, items: int) -> None:
-        """A brand with one product and an order of so many items on sale, whose inner codes pay 5 MB each.
+    def set_up(self, items: int, prize: str = "mb") -> None:
+        """A brand with one product and an order of so many items on sale, whose inner codes pay 5 MB or points each.
 
         Leaves the codes in outer.csv and inner.csv in the folder.
         """
@@ -107,7 +108,7 @@ class Installation:
         self.fanxing("order", "activate", "--gtin", GTIN, "--order", "1")
         self.fanxing(
             *("campaign", "create", "--brand", BRAND, "--title-zh", "夏日", "--title-en", "Summer"),
-            *("--face", "inner", "--prize", "mb", "--amount", "5", "--budget", str(BUDGET_MB)),
+            *("--face", "inner", "--prize", prize, "--amount", "5", "--budget", str(BUDGET)),
             *("--starts", str(today - timedelta(days=1)), "--ends", str(today + timedelta(days=30))),
         )
 

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import lru_cache
 
 from kit.db import Session
 from kit.errors import Conflict
@@ -14,6 +14,7 @@ from loyalty.ledger import AccountId, Leg, Purpose, Transfer
 
 STRIPES_DEFAULT = 16
 STRIPES_MAX = 64
+_REMEMBERED_MAX = 10_000
 
 
 class BudgetUsedUp(Conflict):
@@ -30,19 +31,24 @@ class Budget:
     asset: str
     stripes: int = STRIPES_DEFAULT
 
-    @cached_property
+    @property
     def accounts(self) -> tuple[AccountId, ...]:
         """The stripes, always in the same order."""
-        # The first word is older than budgets of other things, and stored.
-        return tuple(
-            AccountId(derived_id("campaign-stripe", self.budget_id, number), self.asset, Purpose.BUDGET)
-            for number in range(self.stripes)
-        )
+        return _accounts(self)
 
     def starting_at(self, spread: int) -> tuple[AccountId, ...]:
         """The stripes in the order in which a taker tries them; `spread` is any number that differs between takers."""
         first = spread % self.stripes
         return self.accounts[first:] + self.accounts[:first]
+
+
+@lru_cache(_REMEMBERED_MAX)
+def _accounts(budget: Budget) -> tuple[AccountId, ...]:
+    # The first word is older than budgets of other things, and stored.
+    return tuple(
+        AccountId(derived_id("campaign-stripe", budget.budget_id, number), budget.asset, Purpose.BUDGET)
+        for number in range(budget.stripes)
+    )
 
 
 async def fund(

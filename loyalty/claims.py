@@ -137,6 +137,9 @@ class ClaimRequest:
     place: uuid.UUID | None = None
 
 
+_SUBJECT_OF = {limit.name: limit.name.split("_")[0] for limit in fields(Limits)}
+"""Whom each limit counts, by the limit's name."""
+
 PARAMETERS: Mapping[str, Kind] = {
     "now": Kind.MOMENT,
     "member": Kind.UUID,
@@ -151,8 +154,8 @@ PARAMETERS: Mapping[str, Kind] = {
     "amount": Kind.BIGINT,
     "new_card_number": Kind.TEXT,
     "today": Kind.INTEGER,
-    **{f"{limit.name}_limit": Kind.INTEGER for limit in fields(Limits)},
-    **{f"limits_{limit.name}": Kind.BOOLEAN for limit in fields(Limits)},
+    **{f"{name}_limit": Kind.INTEGER for name in _SUBJECT_OF},
+    **{f"limits_{name}": Kind.BOOLEAN for name in _SUBJECT_OF},
     "device": Kind.UUID,
     "place": Kind.UUID,
     **paying.PAYING_PARAMETERS,
@@ -266,11 +269,11 @@ def values_of(
     purpose = Purpose.AVAILABLE if order_kind is None else Purpose.PENDING
     payee = AccountId(request.member_id, given.prize.asset, purpose)
     subjects = {"member": request.member_id, "device": request.device, "place": request.place}
-    counted = {
-        f"limits_{limit.name}": getattr(limits, limit.name) is not None
-        and subjects[limit.name.split("_")[0]] is not None
-        for limit in fields(Limits)
-    }
+    limited: dict[str, int | bool | None] = {}
+    for name, subject in _SUBJECT_OF.items():
+        most = getattr(limits, name)
+        limited[f"{name}_limit"] = most
+        limited[f"limits_{name}"] = most is not None and subjects[subject] is not None
     provider = SANDBOX if sandbox else PROVIDER_OF[order_kind] if order_kind is not None else ""
     stripes = campaigns.budget_of(campaign, given).starting_at(request.item_key) if given.amount else ()
     return {
@@ -285,8 +288,7 @@ def values_of(
         "drawn_number": drawn.number,
         "new_card_number": members.new_card_number(),
         "today": day_of(now),
-        **{f"{limit.name}_limit": getattr(limits, limit.name) for limit in fields(Limits)},
-        **counted,
+        **limited,
         "device": request.device,
         "place": request.place,
         **paying.paying_values(claim_id, stripes, payee, given.amount, "claim", now, lot_expires_at),

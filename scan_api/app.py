@@ -66,13 +66,14 @@ _log = structlog.get_logger()
 
 SWEEP_EVERY_S = 3_600
 
+# Routes are tried in this order, so those that are asked most often come first.
 ROUTERS = (
+    claims,
     operations,
     scanner,
     devices,
     member,
     member_account,
-    claims,
     brand,
     benefits,
     brand_benefits,

@@ -34,6 +34,8 @@ _NEW_DEVICE_ID_BYTES = 24
 # by address would limit nobody; and an IPv4 neighbourhood is the smallest block that is routed on its own.
 _PREFIX_BITS = {4: (32, 24), 6: (64, 48)}
 
+_NETWORKS_REMEMBERED = 10_000
+
 Address = IPv4Address | IPv6Address
 _UNKNOWN = IPv4Address(0)
 _trusted = lru_cache(maxsize=8)(networks)
@@ -116,5 +118,6 @@ def _address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(_NETWORKS_REMEMBERED)
 def _network(address: Address, bits: int) -> str:
     return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))

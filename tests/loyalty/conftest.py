@@ -1,7 +1,6 @@
 """A small world for loyalty tests: a vault, a moment, members and campaigns in a hurry."""
 
 import uuid
-import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -106,12 +105,3 @@ def make_claim(database: Database, vault: Vault) -> MakeClaim:
                     raise (await claims.refusal(session, refused.name, terms, request) or refused) from None
 
     return make
-
-
-@pytest.hookimpl(tryfirst=True)  # before the marks are looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave two in three tests on SQLite to `make test-slow`: all run on PostgreSQL, and CI has fifteen minutes."""
-    for item in items:
-        chosen = getattr(getattr(item, "callspec", None), "params", {}).get("database_url")
-        if chosen == "sqlite" and "tests/loyalty" in item.path.as_posix() and zlib.crc32(item.name.encode()) % 3:
-            item.add_marker(pytest.mark.slow)
