@@ -20,7 +20,7 @@ from kit.errors import Conflict
 from kit.ids import new_id
 from kit.procedures import Kind, Step
 from kit.vault import Vault
-from loyalty import budgets, campaigns, claim_news, fulfilment, ledger, members
+from loyalty import budgets, campaigns, fulfilment, ledger, members, news
 from loyalty.benefits import paid
 from loyalty.budgets import BudgetUsedUp
 from loyalty.campaigns import Campaign, CampaignPrize, CampaignState, CampaignUnknown, Face, Limits, Terms
@@ -164,7 +164,7 @@ PARAMETERS: Mapping[str, Kind] = {
     "provider": Kind.TEXT,
     "topic": Kind.TEXT,
     "order_message": Kind.JSON,
-    **claim_news.LEAVING_PARAMETERS,
+    **news.LEAVING_PARAMETERS,
 }
 
 
@@ -219,7 +219,7 @@ STEPS: tuple[Step, ...] = (
         "VALUES (:item, :claim, :topic, :order_message, 0, 0, :now)",
         when="is_ordered",
     ),
-    *claim_news.LEAVING,
+    *news.LEAVING,
 )
 ANSWER = ("card_number", "payee_balance")
 
@@ -298,7 +298,7 @@ def values_of(
         "topic": fulfilment.topic_of(provider),
         "order_message": fulfilment.payload_of(request.member_id, claim_id),
         "news_id": new_id(),
-        "news_topic": claim_news.TOPIC,
+        "news_topic": news.CLAIMED,
         "news": {
             "claim_id": str(claim_id),
             "campaign_id": str(campaign.campaign_id),

@@ -26,13 +26,14 @@ from loyalty import consents, crm_file, crm_landing, tier_rules
 from loyalty.crm_file import Columns, Reader, Rules
 from loyalty.crm_making import Job, Made, Making
 from loyalty.crm_records import Counts, Order
+from loyalty.ledger import TransfersRaced
 
 CHUNK_ROWS = 10_000
 """Rows of one transaction. Fixed for ever: the numbers of chunks that were done count in it."""
 LANES = 2
 """Chunks on their way into the database at the same time."""
-DEADLOCKS_MAX = 5
-"""How often a chunk starts again because it and another one waited for each other."""
+RACES_MAX = 5
+"""How often a chunk is tried whose customers another one, or a claim, was bringing in at the same moment."""
 
 
 class CrmImport(SQLModel, table=True):
@@ -158,13 +159,14 @@ class _Landings:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _land(self, made: Made, tell: Callable[[int], None]) -> Counts:
-        for number in range(1, DEADLOCKS_MAX + 1):
+        for number in range(1, RACES_MAX + 1):
             try:
                 counts = await self._try(made)
                 break
-            except OperationalError as error:
+            except (OperationalError, errors.DeadlockDetected, TransfersRaced) as error:
                 # Two chunks with the same customers: one was sent away, and finds the other's work the next time.
-                if not isinstance(error.orig, errors.DeadlockDetected) or number == DEADLOCKS_MAX:
+                raced = isinstance(getattr(error, "orig", error), errors.DeadlockDetected | TransfersRaced)
+                if not raced or number == RACES_MAX:
                     raise
         tell(made.rows)
         return counts

@@ -331,8 +331,13 @@ async def join_brand(session: Session, member_id: uuid.UUID, brand_id: int, now:
         .returning(col(Card.card_number))
     )
     if made.first() is not None:
-        await webhooks.emit(session, brand_id, WebhookKind.MEMBER_JOINED, member_id, {"joined_at": iso(now)}, now)
+        await tell_joined(session, member_id, brand_id, now)
     return (await session.exec(held)).one()
+
+
+async def tell_joined(session: Session, member_id: uuid.UUID, brand_id: int, at: datetime) -> None:
+    """Let the brand's endpoints hear of its new member."""
+    await webhooks.emit(session, brand_id, WebhookKind.MEMBER_JOINED, member_id, {"joined_at": iso(at)}, at)
 
 
 async def cards_of(session: Session, member_id: uuid.UUID) -> list[Card]:

@@ -20,11 +20,12 @@ from kit.db import Moment, Session, insert
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import earn_rules, ledger, members, tier_rules, tiers, webhooks
+from loyalty import earn_rules, ledger, members, news, tier_rules, tiers, webhooks
 from loyalty.earn_rules import GTIN_DIGITS, PAID_FEN_MAX, Part, Quote
 from loyalty.experience import EntryKind, Figures
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer
 from loyalty.members import CARD_NUMBER_DIGITS, Card, Member, MemberUnknown
+from loyalty.tasks import TaskEvent
 from loyalty.tier_rules import Tier
 from loyalty.tiers import NewEntry
 from loyalty.webhooks import WebhookKind
@@ -208,7 +209,7 @@ async def record(session: Session, vault: Vault, new: NewPurchase, now: datetime
     )
     if claimed.first() is None:
         return await _recorded_before(session, new, asked, now)
-    await members.join_brand(session, member_id, new.brand_id, now)
+    joined = (await members.join_brand(session, member_id, new.brand_id, now)).joined_at == now
     turn = await tiers.take(session, member_id, new.brand_id, now)
     # A till's clock may be ahead; nothing that counts for a tier lies in the future.
     at = min(new.at or now, now)
@@ -221,6 +222,11 @@ async def record(session: Session, vault: Vault, new: NewPurchase, now: datetime
     figures = rules.of_purchase(new.paid_fen)
     await turn.enter(NewEntry(purchase.purchase_id, EntryKind.PURCHASE, figures, purchase.at))
     await _tell(session, purchase, figures, now)
+    done = {TaskEvent.BUY: str(purchase.purchase_id)} | ({TaskEvent.JOIN: str(new.brand_id)} if joined else {})
+    for event, subject_id in done.items():
+        await news.leave(
+            session, member_id=member_id, brand_id=new.brand_id, event=event, subject_id=subject_id, now=now
+        )
     return Recorded(
         purchase, repaid, await balance_of(session, member_id), turn.tier, turn.card.card_number, is_new=True
     )

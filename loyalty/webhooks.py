@@ -68,7 +68,6 @@ class WebhookKind(StrEnum):
     BENEFIT_ISSUED = "benefit.issued"
     BENEFIT_REDEEMED = "benefit.redeemed"
     BENEFIT_EXPIRED = "benefit.expired"
-    POINTS_EXPIRED = "points.expired"
     ORDER_COMPLETED = "order.completed"
     ORDER_REVERSED = "order.reversed"
     ORDER_FAILED = "order.failed"

@@ -18,8 +18,8 @@ from starlette.exceptions import HTTPException
 
 from kit import idempotency
 from kit.errors import FanxingError
-from loyalty import claim_news, fulfilment, ledger, merges, sign_in, tiers, webhook_worker
 from loyalty import claims as loyalty_claims
+from loyalty import fulfilment, ledger, merges, news, sign_in, tiers, webhook_worker
 from loyalty.benefits import expiry as benefit_expiry
 from scan_api import openapi, page_answers
 from scan_api.earning import sweep as sweep_earning
@@ -155,7 +155,7 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
             )
             work.append(sender.run(stop))
             work.append(benefit_expiry.run(services.database, services.clock, stop))
-            work.append(claim_news.run(services.database, services.vault, services.clock, stop))
+            work.append(news.run(services.database, services.vault, services.clock, stop))
             tasks = [asyncio.create_task(coroutine) for coroutine in work]
             try:
                 yield

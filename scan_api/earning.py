@@ -1,5 +1,6 @@
 """What has to be done for earning when nobody asks: birthdays, red packets that are over, counts of days long gone."""
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,13 @@ class Swept:
     budgets_used_up: int
     packets_expired: int
     counts_forgotten: int
+
+
+async def greet(database: Database, vault: Vault, member_id: uuid.UUID, now: datetime) -> None:
+    """Give a member who comes on his birthday the gifts that the sweep has not given yet, as far as there are any."""
+    with contextlib.suppress(BudgetUsedUp, programs.CardNeeded, programs.ProgramNotOpen):
+        async with database.writing() as session:
+            await birthdays.greet(session, vault, member_id, now)
 
 
 async def sweep(database: Database, vault: Vault, now: datetime) -> Swept:

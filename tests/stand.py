@@ -44,7 +44,7 @@ from kit.db import Database, Session
 from kit.files import write_secret
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
-from loyalty import campaigns, claim_news, fulfilment, ledger, members, sign_in
+from loyalty import campaigns, fulfilment, ledger, members, news, sign_in
 from loyalty.benefits import BenefitKind, NewBenefit, stock
 from loyalty.benefits import catalogue as catalogue_of_benefits
 from loyalty.campaigns import CampaignStatus, Face, Limits, NewCampaign, NewPrize
@@ -580,7 +580,7 @@ class Stand:
 
         Other work may wait for ever: for a receiver of webhooks that is gone, or a provider that the stand lacks.
         """
-        topics = (fulfilment.topic_of("carrier"), claim_news.TOPIC)
+        topics = (fulfilment.topic_of("carrier"), *news.TOPICS)
         unfinished = (
             select(OutboxMessage.message_id)
             .where(col(OutboxMessage.done_at).is_(None), col(OutboxMessage.topic).in_(topics))

@@ -19,6 +19,7 @@ from loyalty.consents import Agreement, Channel
 from loyalty.members import Member
 from loyalty.sandbox import SandboxGroup
 from loyalty.sign_in import CodeCheck, IssuedCode
+from scan_api import earning
 from scan_api.callers import caller_of
 from scan_api.errors import SignInNeeded
 from scan_api.sandbox import mark_answer
@@ -156,7 +157,9 @@ async def confirm(
     async with services.database.writing() as session:
         member, is_new = await members.find_or_enrol(session, services.vault, group_id, phone, now)
         await consents.record(session, member.member_id, group_id, agreed, channel, now)
-        return member, await sign_in.open_session(session, member.member_id, now), is_new
+        token = await sign_in.open_session(session, member.member_id, now)
+    await earning.greet(services.database, services.vault, member.member_id, now)
+    return member, token, is_new
 
 
 async def prove_phone(

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kit.clock import iso
 from kit.db import Session
-from loyalty import consents, erasure, member_export, merges, profiles
+from loyalty import consents, erasure, member_export, merges, news, profiles
 from loyalty import members as loyalty_members
 from loyalty.consents import KIND_CHARACTERS_MAX, VERSION_CHARACTERS_MAX, Agreement, Channel
 from loyalty.merge_moves import MemberMerge
 from loyalty.merges import Approval, Merged, NewMerge
 from loyalty.phones import PHONE_CHARACTERS_MAX
 from loyalty.profiles import Birthday
+from loyalty.tasks import TaskEvent
 from scan_api.auth import members
 from scan_api.idempotency import OnlyOnce
 from scan_api.routers import At, BrandSlug
@@ -168,10 +169,19 @@ async def consent(body: ConsentBody, request: Request, services: Serve) -> Conse
 @router.put("/me/birthday", status_code=204)
 async def set_birthday(body: BirthdayBody, request: Request, services: Serve) -> Response:
     """Tell the day of birth, once; the year is nobody's business."""
-    birthday = Birthday(body.month, body.day)
+    birthday, now = Birthday(body.month, body.day), services.clock()
     async with services.database.writing() as session:
-        member_id = await members.require_member(session, request, services.clock())
+        member_id = await members.require_member(session, request, now)
         await profiles.set_birthday(session, services.vault, member_id, birthday)
+        for card in await loyalty_members.cards_of(session, member_id):
+            await news.leave(
+                session,
+                member_id=member_id,
+                brand_id=card.brand_id,
+                event=TaskEvent.PROFILE,
+                subject_id=str(member_id),
+                now=now,
+            )
     return Response(status_code=204)
 
 

@@ -22,7 +22,7 @@ from sqlmodel import col, select
 
 from kit.idempotency import IdempotentRequest
 from kit.outbox import OutboxMessage
-from loyalty import campaigns, claim_news
+from loyalty import campaigns, news
 from loyalty.benefits import coupon_codes
 from loyalty.benefits.held import BenefitStep, MemberBenefit
 from loyalty.campaigns import Terms
@@ -154,8 +154,8 @@ def _assert_claims_are_whole(storm: Storm, granted: list[Granted]) -> None:
         books.check(one, campaign)
     assert books.coupons.keys() == books.steps.keys()
     assert books.used == {"coupons": len(books.coupons), "orders": len(books.orders), "lots": len(books.lots)}
-    news = stand.rows(select(OutboxMessage.payload).where(OutboxMessage.topic == claim_news.TOPIC))
-    assert sorted(told["claim_id"] for told in news) == sorted(str(one.claim.claim_id) for one in granted)
+    told_of = stand.rows(select(OutboxMessage.payload).where(OutboxMessage.topic == news.CLAIMED))
+    assert sorted(told["claim_id"] for told in told_of) == sorted(str(one.claim.claim_id) for one in granted)
     claimants = {one.claim.member_id for one in granted}
     assert sorted(stand.rows(select(Card.member_id))) == sorted(claimants)
     assert sorted(stand.rows(select(TaskCompletion.member_id))) == sorted(claimants)

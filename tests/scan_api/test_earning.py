@@ -11,8 +11,10 @@ from sqlmodel import select
 
 from codes.catalogue import Brand
 from kit import vault as vaults
+from kit.clock import china_day
 from kit.db import Session
-from loyalty import programs
+from loyalty import members, programs
+from loyalty.birthdays import BirthdayRules
 from loyalty.check_ins import CheckInRules
 from loyalty.draws import catalogue, fair, record
 from loyalty.draws.terms import from_plan
@@ -21,7 +23,7 @@ from loyalty.programs import NewProgram, Rules
 from loyalty.red_packets import PacketRules
 from loyalty.referrals import ReferralRules
 from loyalty.tasks import Period, TaskEvent, TaskRules
-from tests.stand import BRAND, SignedIn, Stand
+from tests.stand import BRAND, MakeStand, SignedIn, Stand, wait_until
 
 NOW = datetime.now(UTC)
 POINTS = Prize(PrizeKind.POINTS, 10)
@@ -232,3 +234,29 @@ def test_earning_needs_a_sign_in(stand: Stand, path: str) -> None:
     )
     answer = stand.http.post(f"/v1/me/{path}", json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
     assert code(answer) == (401, "SignInNeeded")
+
+
+def test_who_tells_his_birthday_on_the_day_is_paid_for_it_and_greeted_at_his_next_sign_in(
+    make_stand: MakeStand,
+) -> None:
+    stand = make_stand()
+    stand.server.start()
+    make_program(stand, TaskRules(TaskEvent.PROFILE, Period.ONCE, Prize(PrizeKind.POINTS, 9)))
+    make_program(stand, BirthdayRules(Prize(PrizeKind.POINTS, 66)))
+    member, today = stand.member(), china_day(datetime.now(UTC))
+
+    async def join(session: Session) -> None:
+        brand = (await session.exec(select(Brand).where(Brand.slug == BRAND))).one()
+        await members.join_brand(session, member.member_id, brand.brand_id or 0, NOW)
+
+    def points() -> int:
+        return int(stand.http.get("/v1/me", headers=member.headers).json()["points"])
+
+    stand.run(join)
+    born = {"month": today.month, "day": today.day}
+    assert stand.http.put("/v1/me/birthday", json=born, headers=member.headers).status_code == 204
+    wait_until(lambda: points() == 9, "the task to be paid")
+    code = stand.http.post("/v1/sign-in/codes", json={"phone": member.phone}).json()["development_code"]
+    signed_in = stand.http.post("/v1/sign-in", json={"phone": member.phone, "one_time_code": code})
+    assert signed_in.status_code == 200
+    assert points() == 75
