@@ -154,11 +154,13 @@ def _create_tables(url: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave two in three tests on SQLite to `make test-slow`: all run on PostgreSQL, and CI has fifteen minutes."""
+    """Leave two in three tests on SQLite to `make test-slow`, if they run on PostgreSQL too: CI has fifteen minutes."""
+    collected = {item.nodeid for item in items}
     for item in items:
         chosen = getattr(getattr(item, "callspec", None), "params", {})
-        on_sqlite = "sqlite" in (chosen.get("database_url"), chosen.get("stand_kind"))
-        if on_sqlite and zlib.crc32(item.name.encode()) % 3:
+        on_sqlite = "sqlite" in (chosen.get(name) for name in ("database_url", "empty_database_url", "stand_kind"))
+        twin = item.nodeid.replace("[sqlite", "[postgresql")
+        if on_sqlite and twin in collected and twin != item.nodeid and zlib.crc32(item.name.encode()) % 3:
             item.add_marker(pytest.mark.slow)
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
 
 from offline_sdk.gtin import check_digit
-from scan_api.commands.main import app
+from tests.cli import invoke
 from tests.stand import PREFIX, MakeStand, Stand
 
 GROUP = "Northern Larder"
@@ -102,7 +101,7 @@ class House:
         """A command of the office."""
         settings = {"HOME": str(self.stand.home), "DATABASE_URL": self.stand.database_url}
         environment = {f"FANXING_{name}": value for name, value in settings.items()}
-        done = CliRunner().invoke(app, [*words, "--json"], env=environment)
+        done = invoke([*words, "--json"], environment)
         assert done.exit_code == 0, done.output + repr(done.exception)
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

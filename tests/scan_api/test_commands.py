@@ -5,7 +5,6 @@ Run inside this process, where a process of its own would add seconds of imports
 
 import csv
 import json
-import shlex
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,12 +18,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session, SQLModel, func, select
-from typer.testing import CliRunner
 
 import signer.custody.file
 from kit.db import driver_url
 from offline_sdk.verifier import Verifier
-from scan_api.commands.main import app
+from tests.cli import invoke
 from tests.stand import GTIN, PREFIX
 from tests.trusting import trusted
 
@@ -56,7 +54,7 @@ class Terminal:
             **self.settings,
         }
         try:
-            return CliRunner().invoke(app, shlex.split(line), env=environment)
+            return invoke(line, environment)
         finally:
             structlog.reset_defaults()  # `serve` sets logging up, to a standard error that is closed by now
 
@@ -360,7 +358,7 @@ def test_wrong_passphrase_costs_no_order_number(shop: Terminal) -> None:
 
 
 def test_help_names_every_command() -> None:
-    done = CliRunner().invoke(app, ["--help"])
+    done = invoke("--help")
     assert done.exit_code == 0
     for name in ("init", "serve", "demo", "order", "campaign", "revoke", "ledger"):
         assert name in done.stdout

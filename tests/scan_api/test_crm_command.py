@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 from sqlmodel import col, func, select
-from typer.testing import CliRunner
 
 from loyalty.crm_import import CrmImportChunk
 from loyalty.crm_records import CrmRecord
 from loyalty.members import Member
-from scan_api.commands.main import app
+from tests.cli import invoke
 from tests.stand import BRAND, Stand
 
 ROWS_KILLED = 60_000
@@ -27,7 +26,7 @@ def _environment(stand: Stand) -> dict[str, str]:
 
 
 def _run(stand: Stand, *words: str) -> Any:
-    done = CliRunner().invoke(app, ["crm", "import", *words, "--json"], env=_environment(stand))
+    done = invoke(["crm", "import", *words, "--json"], _environment(stand))
     assert done.exit_code in (0, 1), done.output + repr(done.exception)
     return json.loads(done.stdout)
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
 
 from codes import qr
-from scan_api.commands.main import app
+from tests.cli import invoke
 from tests.scan_api.test_commands import Terminal, bare, shop
 from tests.stand import GTIN
 
@@ -37,7 +35,7 @@ class Desk:
         }
 
     def run(self, line: str) -> Result:
-        return CliRunner().invoke(app, shlex.split(line), env=self._environment)
+        return invoke(line, self._environment)
 
     def ask(self, line: str) -> Any:
         done = self.run(f"{line} --json")

@@ -11,14 +11,13 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
-from typer.testing import CliRunner
 
 from scan_api import openapi, playground
 from scan_api.app import description
-from scan_api.commands.main import app
 from scan_api.errors import MEDIA_TYPE, TYPE_PREFIX
 from scan_api.paging import LIMIT_MAX
 from scan_api.playground import Playground
+from tests.cli import invoke
 from tests.stand import Stand
 
 JSON = "application/json"
@@ -132,7 +131,7 @@ class TestDocument:
         assert len(ids) == len(set(ids))
 
     def test_the_command_prints_it(self) -> None:
-        done = CliRunner().invoke(app, ["openapi"])
+        done = invoke("openapi")
         assert (done.exit_code, json.loads(done.stdout) == DESCRIBED) == (0, True)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import Result
-from typer.testing import CliRunner
 
 from codes.catalogue import BrandGroup
 from kit.clock import system_clock
@@ -20,7 +18,7 @@ from kit.db import Database
 from loyalty import ledger
 from loyalty.ledger import History
 from scan_api.commands import ledger as commands
-from scan_api.commands.main import app
+from tests.cli import invoke
 from tests.loyalty.ledger.model import ANN, BEN, SOURCE, transfer
 from tests.loyalty.ledger.test_audit import tamper
 
@@ -38,7 +36,7 @@ class Office:
     def run(self, line: str) -> Result:
         environment = {"FANXING_HOME": str(self.home), "FANXING_DATABASE_URL": self.url}
         try:
-            return CliRunner().invoke(app, ["ledger", *shlex.split(line)], env=environment)
+            return invoke(f"ledger {line}", environment)
         finally:
             structlog.reset_defaults()
 
