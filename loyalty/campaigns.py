@@ -74,6 +74,10 @@ class CampaignNotEnded(Conflict):
     code = "CampaignNotEnded"
 
 
+class CampaignNotRevealed(Conflict):
+    code = "CampaignNotRevealed"
+
+
 @dataclass(frozen=True)
 class Limits:
     """Most claims in the campaign by one member, and in one day by one member, device and place. None: no limit.
@@ -306,6 +310,15 @@ async def public_terms(session: Session, vault: Vault, campaign_id: uuid.UUID) -
     published = published_terms(terms.campaign, terms.prizes, fair.seed_hash(seed, campaign_id))
     revealed = seed.hex() if terms.campaign.revealed_at is not None else None
     return {"terms": published, "commitment": committed.hex(), "seed": revealed}
+
+
+async def revealed(session: Session, vault: Vault, campaign_id: uuid.UUID) -> Terms:
+    """The terms of a draw whose seed is public. Raises CampaignUnknown, CampaignInvalid, CampaignNotRevealed."""
+    terms = await terms_of(session, vault, campaign_id)
+    _drawing(terms)
+    if terms.campaign.revealed_at is None:
+        raise CampaignNotRevealed("the seed of this draw is not public yet", hint="`fanxing campaign reveal` does it.")
+    return terms
 
 
 def _drawing(terms: Terms) -> tuple[bytes, bytes]:

@@ -353,6 +353,19 @@ async def claims_of(session: Session, item_key: int) -> list[Claim]:
     return list((await session.exec(_CLAIMS, params={"item": item_key})).all())
 
 
+async def claims_between(
+    session: Session, campaign_id: uuid.UUID, first_key: int, end_key: int, limit: int
+) -> list[Claim]:
+    """The first `limit` claims in a campaign with items of `first_key` to `end_key` - 1, in the order of the items."""
+    found = await session.exec(
+        select(Claim)
+        .where(Claim.campaign_id == campaign_id, col(Claim.item_key) >= first_key, col(Claim.item_key) < end_key)
+        .order_by(col(Claim.item_key))
+        .limit(limit)
+    )
+    return list(found)
+
+
 async def member_limit_reached(session: Session, campaign: Campaign, member_id: uuid.UUID, now: datetime) -> bool:
     """Whether a campaign's limits, in all or today, keep the member from claiming again."""
     limits = {_WHOLE_CAMPAIGN: campaign.member_limit, day_of(now): campaign.member_day_limit}

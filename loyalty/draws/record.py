@@ -144,7 +144,7 @@ def closing_digest(document: Mapping[str, Any]) -> bytes:
 
 def head(terms: Terms, closed: Mapping[str, Any], seed: bytes) -> bytes:
     """The first line of a record."""
-    return _line(
+    return line_of(
         {
             "format": FORMAT,
             "terms": terms.document(),
@@ -158,10 +158,11 @@ def head(terms: Terms, closed: Mapping[str, Any], seed: bytes) -> bytes:
 
 def play(line: PlayLine, linked: bytes) -> bytes:
     """A line of a record for one play; a player gets the same as his receipt."""
-    return _line({**line.document(), "link": linked.hex()})
+    return line_of({**line.document(), "link": linked.hex()})
 
 
-def _line(document: Mapping[str, Any]) -> bytes:
+def line_of(document: Mapping[str, Any]) -> bytes:
+    """A document as a line of a record: canonical JSON, ended by a line feed."""
     return fair.canonical(document) + b"\n"
 
 
@@ -180,7 +181,7 @@ def check(
     many more lines are done. Raises DrawRecordWrong at the first line that is wrong.
     """
     reading = iter(lines)
-    begun = _Head.read(_document(1, next(reading, b"")))
+    begun = _Head.read(document_of(1, next(reading, b"")))
     if commitment is not None and commitment != begun.terms.commitment:
         raise DrawRecordWrong(1, "the commitment is not the one that was published")
     if closing is not None and closing != closing_digest(begun.closing):
@@ -188,7 +189,7 @@ def check(
     missing = {receipt.strip() for receipt in receipts}
     plays = _Plays(begun)
     for number, raw in enumerate(reading, 2):
-        plays.take(number, _document(number, raw))
+        plays.take(number, document_of(number, raw))
         missing.discard(raw.strip())
         advance(1)
     plays.end()
@@ -197,7 +198,8 @@ def check(
     return plays.checked()
 
 
-def _document(number: int, raw: bytes) -> dict[str, Any]:
+def document_of(number: int, raw: bytes) -> dict[str, Any]:
+    """The document of a line, which is its number from 1. Raises DrawRecordWrong for any other spelling of it."""
     try:
         document = json.loads(raw) if len(raw) <= LINE_BYTES_MAX else None
     except (ValueError, RecursionError):
@@ -210,7 +212,7 @@ def _document(number: int, raw: bytes) -> dict[str, Any]:
 
 def _spelt(document: dict[str, Any], raw: bytes) -> bool:
     try:
-        return _line(document) == raw
+        return line_of(document) == raw
     except DrawInvalid:
         return False
 
@@ -243,7 +245,7 @@ class _Head:
             raise DrawRecordWrong(1, "the seed is not the one that was committed to")
         if again != closed or len(ends) != terms.stripes:
             raise DrawRecordWrong(1, "the closing is not one of this draw")
-        if head(terms, again, seed) != _line(document):
+        if head(terms, again, seed) != line_of(document):
             raise DrawRecordWrong(1, "the head says something else, or the closing's digest is wrong")
         return cls(terms, closed, seed, ends)
 

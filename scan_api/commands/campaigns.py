@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +11,12 @@ import typer
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from codes.catalogue import brand_named, gtin14
+from codes.orders import CodeOrder, orders_of
+from codes.serials import ITEM_NUMBERS
 from kit.clock import iso, system_clock
-from loyalty import campaigns
+from kit.db import Session
+from kit.files import replacing
+from loyalty import campaigns, claims
 from loyalty.campaigns import (
     Campaign,
     CampaignInvalid,
@@ -22,9 +27,13 @@ from loyalty.campaigns import (
     NewCampaign,
     NewPrize,
 )
+from loyalty.draws import fair, item_record
+from loyalty.draws.item_record import ClaimLine
 from loyalty.prizes import Prize, PrizeKind
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, out
+
+CLAIMS_A_READ = 5_000
 
 campaign = typer.Typer(help="Campaigns: rewards for scanned codes, within a budget.", no_args_is_help=True)
 
@@ -188,6 +197,47 @@ def reveal(campaign_id: Annotated[str, typer.Argument(help="The campaign's id.")
             return {"campaign_id": campaign_id, "seed": terms.seed.hex()}
 
     terminal.run(work, as_json=as_json, show=_show)
+
+
+@campaign.command("record")
+def write_record(
+    campaign_id: Annotated[str, typer.Argument(help="The campaign's id.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write what every claimed item of a revealed draw drew to a file, for `fanxing draw verify`.
+
+    It names the items by GTIN and serial, and nobody who claimed.
+    """
+
+    async def work() -> dict[str, Any]:
+        async with terminal.workshop() as shop, shop.database.reading() as session:
+            terms = await campaigns.revealed(session, shop.vault, _uuid(campaign_id))
+            made, claimed = terms.campaign, 0
+            orders = [order for order in await orders_of(session, made.brand_id) if made.gtin in (None, order.gtin)]
+            quantity = sum(order.quantity for order in orders)
+            assert terms.seed is not None
+            published = campaigns.published_terms(made, terms.prizes, fair.seed_hash(terms.seed, made.campaign_id))
+            with replacing(output) as file, terminal.progress("Writing", "items", quantity, as_json=as_json) as advance:
+                file.write(item_record.head(published, terms.seed))
+                for order in sorted(orders, key=lambda order: (order.gtin, order.order_number)):
+                    async for line in _claims_of_order(session, made.campaign_id, order):
+                        file.write(item_record.claim(line))
+                        claimed += 1
+                    advance(order.quantity)
+        return {"campaign_id": campaign_id, "claims": claimed, "file": str(output)}
+
+    terminal.run(work, as_json=as_json, show=_show)
+
+
+async def _claims_of_order(session: Session, campaign_id: uuid.UUID, order: CodeOrder) -> AsyncIterator[ClaimLine]:
+    key, end = order.item_key(0), order.item_key(ITEM_NUMBERS)
+    while some := await claims.claims_between(session, campaign_id, key, end, CLAIMS_A_READ):
+        for one in some:
+            serial = order.serial(one.item_key - order.item_key(0))
+            ticket = fair.item_ticket(order.gtin, serial).decode()
+            yield ClaimLine(ticket, one.drawn_number, one.prize_number, one.at)
+        key = some[-1].item_key + 1
 
 
 def _uuid(text: str) -> uuid.UUID:

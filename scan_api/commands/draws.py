@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -14,9 +15,10 @@ from kit.clock import iso, system_clock
 from kit.db import Session
 from kit.files import replacing
 from kit.ids import new_id
-from loyalty.draws import catalogue, fair, notice, plays, record
+from loyalty.draws import catalogue, fair, item_record, notice, plays, record
 from loyalty.draws.catalogue import Draw
 from loyalty.draws.fair import DrawInvalid
+from loyalty.draws.item_record import CheckedItems, ItemPrizeCount
 from loyalty.draws.record import Checked
 from loyalty.draws.terms import from_plan
 from scan_api.commands import terminal
@@ -165,19 +167,24 @@ def verify(
     """Recompute a draw from its record alone: commitment, outcomes, links, totals. Names the first fault, exits with 1.
 
     Needs no database, no key and no network. Without --commitment and --closing it shows that the record agrees with
-    itself; with them, that it is the one that was promised.
+    itself; with them, that it is the one that was promised. Also takes the record of a campaign that draws for items
+    (`fanxing campaign record`): it has no closing, and a receipt is an item's GS1 text, 01…21….
     """
 
     async def work() -> dict[str, Any]:
-        kept = [line for file in receipt or [] for line in file.read_bytes().splitlines() if line.strip()]
-        with _lines(path, as_json=as_json) as (lines, advance):
-            checked = record.check(
-                lines,
-                commitment=_digest(commitment, "--commitment"),
-                closing=_digest(closing, "--closing"),
-                receipts=kept,
-                advance=advance,
-            )
+        kept = [line.strip() for file in receipt or [] for line in file.read_bytes().splitlines() if line.strip()]
+        promised = _digest(commitment, "--commitment")
+        with _lines(path, as_json=as_json) as (reading, advance):
+            first = next(reading, b"")
+            lines = chain([first], reading)
+            if item_record.FORMAT.encode() in first:
+                if closing:
+                    raise typer.BadParameter("a draw for items has no closing", param_hint="--closing")
+                tickets = [line.decode("ascii", "replace") for line in kept]
+                items = item_record.check(lines, commitment=promised, tickets=tickets, advance=advance)
+                return _verified_items(items, bool(commitment), len(kept))
+            ended = _digest(closing, "--closing")
+            checked = record.check(lines, commitment=promised, closing=ended, receipts=kept, advance=advance)
         return _verified(checked, bool(commitment), bool(closing), len(kept))
 
     terminal.run(work, as_json=as_json, show=_show_verified)
@@ -231,18 +238,42 @@ def _verified(checked: Checked, committed: bool, closed: bool, receipts: int) ->
     }
 
 
+def _verified_items(checked: CheckedItems, committed: bool, receipts: int) -> dict[str, Any]:
+    return {
+        "draw_id": str(checked.draw_id),
+        "form": item_record.FORM,
+        "commitment": checked.commitment.hex(),
+        "commitment_is_the_published_one": committed or None,
+        "plays": checked.claims,
+        "receipts_found": receipts,
+        "prizes": [{"name": f"{count.amount} {count.kind}", **_counted(count)} for count in checked.prizes],
+        "totals_match": True,
+        "notes": ["Whether a claim was left out, only those can tell who claimed: give their items with --receipt."],
+    }
+
+
+def _counted(count: ItemPrizeCount) -> dict[str, Any]:
+    left = count.published - count.given if count.published is not None else None
+    return {"published": count.published, "drawn": count.drawn, "given": count.given, "left": left}
+
+
 def _show_verified(result: dict[str, Any]) -> None:
     out.print(f"Every outcome of draw {result['draw_id']} follows from its commitment: {result['plays']} plays.")
     terminal.table(
         [{name: count[name] for name in ("name", "published", "given", "left")} for count in result["prizes"]], ""
     )
     out.print("The totals match the published quantities.")
-    for said, option in (("commitment", "--commitment"), ("closing", "--closing")):
+    for said, option, digest in (
+        ("commitment", "--commitment", "commitment"),
+        ("closing", "--closing", "closing_digest"),
+    ):
+        if digest not in result:
+            continue
         if result[f"{said}_is_the_published_one"]:
             out.print(f"The {said} is the one given.")
         else:
             out.print(f"Compare the {said} yourself, or give it with {option}.")
-    out.print(f"commitment: {result['commitment']}\nclosing digest: {result['closing_digest']}", soft_wrap=True)
+        out.print(f"{digest.replace('_', ' ')}: {result[digest]}", soft_wrap=True)
     for note in result["notes"]:
         out.print(note)
 
