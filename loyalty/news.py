@@ -17,6 +17,7 @@ from sqlmodel import select
 from kit import outbox
 from kit.clock import Clock
 from kit.db import Database, Session
+from kit.outbox import OutboxMessage
 from kit.procedures import Kind, Step
 from kit.vault import Vault
 from loyalty import members, tasks, webhooks
@@ -74,8 +75,7 @@ async def _work_once(database: Database, vault: Vault, clock: Clock, topic: str)
     for message in messages:
         try:
             async with database.writing() as session:
-                await (_tell_of_claim if topic == CLAIMED else _tell_tasks)(session, vault, message.payload, clock())
-                await outbox.finish(session, message, clock())
+                await _tell(session, vault, message, clock())
         except Exception as error:
             _log.exception("news not told, will try again", topic=topic, message_id=str(message.message_id))
             async with database.writing() as session:
@@ -84,40 +84,36 @@ async def _work_once(database: Database, vault: Vault, clock: Clock, topic: str)
     return len(messages)
 
 
-async def _tell_of_claim(session: Session, vault: Vault, told: Mapping[str, Any], now: datetime) -> None:
-    member_id, brand_id, claim_id = uuid.UUID(told["member_id"]), int(told["brand_id"]), uuid.UUID(told["claim_id"])
-    at = datetime.fromisoformat(told["at"])
-    card = await session.get(Card, (member_id, brand_id))
-    events = {TaskEvent.FIRST_SCAN: str(claim_id)}
-    if card is not None and card.joined_at == at:
-        await members.tell_joined(session, member_id, brand_id, at)
-        events[TaskEvent.JOIN] = str(brand_id)
+async def _tell(session: Session, vault: Vault, message: OutboxMessage, now: datetime) -> None:
+    told: dict[str, Any] = message.payload
+    member_id, brand_id = uuid.UUID(told["member_id"]), int(told["brand_id"])
+    if message.topic == CLAIMED:
+        events = await _tell_of_claim(session, member_id, brand_id, told)
+    else:
+        events = {TaskEvent(told["event"]): told["subject_id"]}
+    for event, subject_id in events.items():
+        # Paid once, however often it is told: a completion is keyed by what it is for.
+        await tasks.happened(
+            session, vault, member_id=member_id, brand_id=brand_id, event=event, subject_id=subject_id, now=now
+        )
+    await outbox.finish(session, message, now)
+
+
+async def _tell_of_claim(
+    session: Session, member_id: uuid.UUID, brand_id: int, told: Mapping[str, Any]
+) -> dict[TaskEvent, str]:
+    """Let the brand's endpoints hear of a claim; which tasks it does, and with what subject."""
+    claim_id, at = uuid.UUID(told["claim_id"]), datetime.fromisoformat(told["at"])
     await webhooks.emit(session, brand_id, WebhookKind.CLAIM_MADE, claim_id, told, at)
     if told["prize"]["kind"] == "benefit":
         given = {"benefit_id": told["prize"]["benefit_id"], "member_id": told["member_id"], "points": 0}
         await webhooks.emit(session, brand_id, WebhookKind.BENEFIT_ISSUED, claim_id, given, at)
-    for event, subject_id in events.items():
-        await _pay_tasks(session, vault, member_id, brand_id, event, subject_id, now)
-
-
-async def _tell_tasks(session: Session, vault: Vault, told: Mapping[str, Any], now: datetime) -> None:
-    member_id, brand_id = uuid.UUID(told["member_id"]), int(told["brand_id"])
-    await _pay_tasks(session, vault, member_id, brand_id, TaskEvent(told["event"]), told["subject_id"], now)
-
-
-async def _pay_tasks(
-    session: Session,
-    vault: Vault,
-    member_id: uuid.UUID,
-    brand_id: int,
-    event: TaskEvent,
-    subject_id: str,
-    now: datetime,
-) -> None:
-    # Paid once, however often it is told: a completion is keyed by what it is for.
-    await tasks.happened(
-        session, vault, member_id=member_id, brand_id=brand_id, event=event, subject_id=subject_id, now=now
-    )
+    events = {TaskEvent.FIRST_SCAN: str(claim_id)}
+    card = await session.get(Card, (member_id, brand_id))
+    if card is not None and card.joined_at == at:
+        await members.tell_joined(session, member_id, brand_id, at)
+        events[TaskEvent.JOIN] = str(brand_id)
+    return events
 
 
 async def run(database: Database, vault: Vault, clock: Clock, stop: asyncio.Event) -> None:

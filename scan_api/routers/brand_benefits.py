@@ -15,12 +15,12 @@ from kit.paging import Position
 from loyalty import benefits
 from loyalty.benefits import BenefitState, catalogue, deliveries, reports
 from loyalty.benefits.deliveries import DeliveryState, Parcel
-from loyalty.benefits.reports import DEAL_WITHIN_DAYS_DEFAULT, DEAL_WITHIN_DAYS_MAX
+from loyalty.benefits.reports import DEAL_WITHIN_DAYS_DEFAULT, DEAL_WITHIN_DAYS_MAX, BenefitReport
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, Role
 from scan_api.idempotency import OnlyOnce
 from scan_api.paging import Page, Paged
-from scan_api.routers import At, BrandSlug
+from scan_api.routers import At, BrandSlug, example_of
 from scan_api.routers.benefits import ADDRESS_EXAMPLE, Text
 from scan_api.services import Serve, Services
 
@@ -99,67 +99,41 @@ class Reversal(BaseModel):
     points_returned: int
 
 
-class Report(BaseModel):
-    """The life of a benefit in numbers, from procurement to the visit after the visit; money in fen."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "benefit_id": _BENEFIT,
-                "procured": 1000,
-                "stock": 720,
-                "issued": 280,
-                "claimed": 240,
-                "reserved": 12,
-                "redeemed": 151,
-                "rolled_back": 2,
-                "expired": 40,
-                "reversed": 1,
-                "conflicts": 3,
-                "visits": 149,
-                "deals": 120,
-                "deal_fen": 1_180_000,
-                "return_visits": 35,
-                "points_spent": 27_900,
-                "cost_fen": 45_300,
-                "days": 7,
-            }
-        }
-    )
-
-    benefit_id: uuid.UUID
-    procured: int
-    stock: int
-    issued: int
-    claimed: int
-    reserved: int
-    redeemed: int
-    rolled_back: int
-    expired: int
-    reversed: int
-    conflicts: int
-    visits: int
-    deals: int
-    deal_fen: int
-    return_visits: int
-    points_spent: int
-    cost_fen: int
-    days: int
+_REPORT = {
+    "benefit_id": _BENEFIT,
+    "procured": 1000,
+    "stock": 720,
+    "issued": 280,
+    "claimed": 240,
+    "reserved": 12,
+    "redeemed": 151,
+    "rolled_back": 2,
+    "expired": 40,
+    "reversed": 1,
+    "conflicts": 3,
+    "visits": 149,
+    "deals": 120,
+    "deal_fen": 1_180_000,
+    "return_visits": 35,
+    "points_spent": 27_900,
+    "cost_fen": 45_300,
+    "days": 7,
+}
 
 
-@router.get("/benefits/{benefit_id}/report", summary="Report on a benefit")
+@router.get("/benefits/{benefit_id}/report", summary="Report on a benefit", responses=example_of(200, _REPORT))
 async def report(
     brand: BrandSlug,
     benefit_id: uuid.UUID,
     services: Serve,
     days: Annotated[int, Query(ge=1, le=DEAL_WITHIN_DAYS_MAX)] = DEAL_WITHIN_DAYS_DEFAULT,
     authorization: Authorization = None,
-) -> Report:
+) -> BenefitReport:
     """Every step counted, from procurement to return visits; deals and returns within so many days."""
     async with services.database.reading() as session:
         _key, brand_id = await _brand(session, authorization, brand)
         benefit = await catalogue.of_brand_named(session, brand_id, benefit_id)
-        return Report(**asdict(await reports.of_benefit(session, benefit, days)))
+        return await reports.of_benefit(session, benefit, days)
 
 
 @router.get("/deliveries", summary="List deliveries")
