@@ -8,12 +8,13 @@ import typer.main
 import typer.testing
 from click.testing import Result
 
-from scan_api.commands.main import app
+from scan_api.commands import main
 
 typer.testing._get_command = functools.cache(typer.main.get_command)
+_build = functools.cache(main.build)
 
 
 def invoke(line: str | Sequence[str], environment: Mapping[str, str] | None = None) -> Result:
     """Run `fanxing` with these words."""
     words = shlex.split(line) if isinstance(line, str) else line
-    return typer.testing.CliRunner().invoke(app, words, env=environment)
+    return typer.testing.CliRunner().invoke(_build(), words, env=environment)

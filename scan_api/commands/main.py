@@ -1,81 +1,90 @@
-"""The `fanxing` command and its subcommands."""
+"""The `fanxing` command: which subcommand stands in which module.
+
+A module is imported when one of its commands is asked for: all of them together take three seconds.
+"""
+
+import sys
+from collections.abc import Collection
+from importlib import import_module
 
 import typer
 
-from scan_api.commands import (
-    benefits,
-    campaigns,
-    catalogue,
-    crm,
-    demo,
-    devices,
-    draws,
-    earning,
-    fulfilment,
-    inspection,
-    ledger,
-    members,
-    orders,
-    packages,
-    preview,
-    ranges,
-    roots,
-    runs,
-    sandbox,
-    setup,
-    signer,
-    tiers,
-    trust,
-    webhooks,
-)
+COMMANDS = {
+    "init": "setup:init",
+    "serve": "setup:serve",
+    "demo": "demo:demo",
+    "openapi": "sandbox:print_openapi",
+    "revoke": "trust:revoke",
+    "issuer": "trust:issuer",
+    "key": "trust:key",
+    "bundle": "trust:bundle",
+    "root": "roots:root",
+    "brand": "catalogue:brand",
+    "product": "catalogue:product",
+    "api-key": "catalogue:api_key",
+    "sandbox": "sandbox:sandbox",
+    "webhook": "webhooks:webhook",
+    "signer": "signer:signer",
+    "order": "orders:order",
+    "package": "packages:package",
+    "device": "devices:device",
+    "campaign": "campaigns:campaign",
+    "benefit": "benefits:benefit",
+    "member": "members:member",
+    "consent": "members:consent",
+    "crm": "crm:crm",
+    "tier": "tiers:tier",
+    "draw": "draws:draw",
+    "earning": "earning:earning",
+    "fulfilment": "fulfilment:fulfilment_app",
+    "ledger": "ledger:ledger_app",
+}
+"""Module in this package and its function or group, by the command's name, in the order of the help."""
+COMMANDS_OF_ORDER = {
+    "export": "runs:export_again",
+    "resume": "runs:resume",
+    "cancel": "runs:cancel",
+    "runs": "runs:list_runs",
+    "verify": "runs:verify",
+    "preview": "preview:preview",
+    "inspect": "inspection:inspect",
+    "activate": "ranges:activate",
+    "void": "ranges:void",
+    "allot": "ranges:allot",
+    "release": "ranges:release",
+    "ranges": "ranges:list_ranges",
+}
 
-app = typer.Typer(
-    help="Fanxing 繁星: one item, one code. FANXING_* environment variables configure it, see README.md.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a traceback with local variables would print secrets
-)
-app.command("init")(setup.init)
-app.command("serve")(setup.serve)
-app.command("demo")(demo.demo)
-app.command("openapi")(sandbox.print_openapi)
-app.command("revoke")(trust.revoke)
-app.add_typer(trust.issuer, name="issuer")
-app.add_typer(trust.key, name="key")
-app.add_typer(trust.bundle, name="bundle")
-app.add_typer(roots.root, name="root")
-app.add_typer(catalogue.brand, name="brand")
-app.add_typer(catalogue.product, name="product")
-app.add_typer(catalogue.api_key, name="api-key")
-app.add_typer(sandbox.sandbox, name="sandbox")
-app.add_typer(webhooks.webhook, name="webhook")
-app.add_typer(signer.signer, name="signer")
-app.add_typer(orders.order, name="order")
-orders.order.command("export")(runs.export_again)
-orders.order.command("resume")(runs.resume)
-orders.order.command("cancel")(runs.cancel)
-orders.order.command("runs")(runs.list_runs)
-orders.order.command("verify")(runs.verify)
-orders.order.command("preview")(preview.preview)
-orders.order.command("inspect")(inspection.inspect)
-orders.order.command("activate")(ranges.activate)
-orders.order.command("void")(ranges.void)
-orders.order.command("allot")(ranges.allot)
-orders.order.command("release")(ranges.release)
-orders.order.command("ranges")(ranges.list_ranges)
-app.add_typer(packages.package, name="package")
-app.add_typer(devices.device, name="device")
-app.add_typer(campaigns.campaign, name="campaign")
-app.add_typer(benefits.benefit, name="benefit")
-app.add_typer(members.member, name="member")
-app.add_typer(members.consent, name="consent")
-app.add_typer(crm.crm, name="crm")
-app.add_typer(tiers.tier, name="tier")
-app.add_typer(draws.draw, name="draw")
-app.add_typer(earning.earning, name="earning")
-app.add_typer(fulfilment.fulfilment_app, name="fulfilment")
-app.add_typer(ledger.ledger_app, name="ledger")
+
+def build(names: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The command with these subcommands."""
+    app = typer.Typer(
+        help="Fanxing 繁星: one item, one code. FANXING_* environment variables configure it, see README.md.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # a traceback with local variables would print secrets
+    )
+    app.callback()(_nothing)  # a command with one subcommand is still asked for by its name
+    for name in names:
+        _add(app, name, COMMANDS[name])
+    return app
+
+
+def _add(app: typer.Typer, name: str, where: str) -> None:
+    module, _, attribute = where.partition(":")
+    made = getattr(import_module(f"scan_api.commands.{module}"), attribute)
+    if not isinstance(made, typer.Typer):
+        app.command(name)(made)
+        return
+    if name == "order" and not any(command.name == "export" for command in made.registered_commands):
+        for own, place in COMMANDS_OF_ORDER.items():
+            _add(made, own, place)
+    app.add_typer(made, name=name)
+
+
+def _nothing() -> None: ...
 
 
 def run() -> None:
     """Entry point of the distribution."""
-    app()
+    asked = sys.argv[1:2]
+    build(asked if asked and asked[0] in COMMANDS else COMMANDS)()

@@ -144,7 +144,7 @@ def fanxing(home: Path, *arguments: str, database: Path | None = None) -> tuple[
     said, code = io.StringIO(), 0
     with _environment(settings), contextlib.redirect_stdout(said):
         try:
-            main.app([*arguments, "--json"])
+            main.build(arguments[:1])([*arguments, "--json"])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
     try:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import codes.exports.archive  # noqa: F401 - imported only by the kinds that need it
 import scan_api.app
-import scan_api.commands.main
-import scan_api.demo.play  # noqa: F401 - with the two above, every module that defines an error
+import scan_api.demo.play  # noqa: F401 - with the one above and all commands, every module that defines an error
 from kit.errors import FanxingError
+from scan_api.commands import main
 from scan_api.errors import status_of
 from scan_api.scans import CodeRefused
+
+main.build()
 
 # One code a line, sorted. A line may be added. It may never be changed or removed: somebody's till or app knows it.
 PINNED = (Path(__file__).parent / "error_codes.txt").read_text(encoding="ascii").split()

@@ -395,7 +395,7 @@ def test_a_print_house_fetches_from_a_running_server(works: Works, tmp_path: Pat
 _SLOW_SEAL = """
 import sys, time
 from codes.packages import sealing
-from scan_api.commands.main import app
+from scan_api.commands import main
 
 seal = sealing.seal
 
@@ -403,7 +403,7 @@ def slowly(folder, contents, recipients, out, progress):
     return seal(folder, contents, recipients, out, lambda done: (progress(done), time.sleep(5)))
 
 sealing.seal = slowly
-app(sys.argv[1:])
+main.build()(sys.argv[1:])
 """
 
 
