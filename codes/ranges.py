@@ -16,10 +16,10 @@ from sqlmodel import Field, SQLModel, col, func, select
 
 from codes.orders import CodeOrder, OrderState, OrderStateForbids, lock_of
 from codes.serials import ITEM_DIGITS, ITEM_NUMBERS, SerialScheme
-from kit import locks
+from kit import locks, procedures
 from kit.db import Session, table_of
 from kit.errors import Conflict, Invalid
-from kit.procedures import Kind, Step
+from kit.procedures import Kind, Procedure, Step
 from offline_sdk.code_text import ORDER_DIGITS
 
 RANGES_PER_CALL_MAX = 1_000
@@ -195,40 +195,72 @@ async def standing(session: Session, order: CodeOrder) -> list[Stretch]:
     return stretches
 
 
-# Scans and claims of orders with ranges ask it. Ranges are disjoint: the last one that starts in time is the only one
-# that can hold the index.
-_VALUE_AT = (
-    select(OrderRange.value, OrderRange.last_index)
-    .where(
-        col(OrderRange.order_id) == bindparam("order"),
-        col(OrderRange.layer) == Layer.STATE.value,
-        col(OrderRange.first_index) <= bindparam("index"),
-    )
-    .order_by(col(OrderRange.first_index).desc())
-    .limit(1)
+# Ranges are disjoint: the last one that starts in time is the only one that can hold the index.
+_FOUND_SQL = """
+    SELECT state, recall_reason, has_ranges, CASE WHEN has_ranges THEN (
+        SELECT CASE WHEN last_index >= :issue_index THEN value END FROM order_range
+        WHERE order_id = :order AND layer = 'state' AND first_index <= :issue_index
+        ORDER BY first_index DESC LIMIT 1
+    ) END AS value
+    FROM code_order WHERE order_id = :order
+"""
+
+STANDING_PARAMETERS: Mapping[str, Kind] = {"order": Kind.INTEGER, "issue_index": Kind.INTEGER}
+STANDING: Sequence[Step] = (
+    Step(
+        _FOUND_SQL,
+        gives={
+            "order_state": Kind.TEXT,
+            "recall_reason": Kind.TEXT,
+            "has_ranges": Kind.BOOLEAN,
+            "range_value": Kind.TEXT,
+        },
+    ),
 )
+"""Steps that tell how an item stands: its order's state, and its range's, None where no range holds it."""
+_STANDING = Procedure("item_standing", STANDING_PARAMETERS, STANDING, tuple(STANDING[0].gives), writes=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStanding:
+    """What `STANDING` gives."""
+
+    order_state: str
+    recall_reason: str | None
+    has_ranges: bool
+    range_value: str | None
+
+    @property
+    def is_recalled(self) -> bool:
+        return self.order_state == OrderState.RECALLED
+
+    @property
+    def state(self) -> ItemState:
+        return _state(self.order_state, self.range_value)
+
+
+async def standing_at(session: Session, order_id: int, index: int) -> ItemStanding:
+    """How the item with this issue index stands."""
+    return ItemStanding(**await procedures.call(session, _STANDING, {"order": order_id, "issue_index": index}))
 
 
 async def state_at(session: Session, order: CodeOrder, index: int) -> ItemState:
     """The state of the item with this issue index. Costs no query unless the order has states by range."""
-    return await _state_of(session, order.order_id, order.state, order.has_ranges, index)
+    assert order.order_id is not None
+    if not order.has_ranges:
+        return _state(order.state, None)
+    await session.flush()  # the statement is none of the session's own
+    return (await standing_at(session, order.order_id, index)).state
 
 
 HOLDING_PARAMETERS: Mapping[str, Kind] = {"order": Kind.INTEGER, "order_lock": Kind.BIGINT, "issue_index": Kind.INTEGER}
 HOLDING: Sequence[Step] = (
     Step(f"[[{locks.SHARE_SQL.format(key=':order_lock')}]]"),
     Step(
-        """
-        SELECT 1 FROM (
-            SELECT state, CASE WHEN has_ranges THEN (
-                SELECT CASE WHEN last_index >= :issue_index THEN value END FROM order_range
-                WHERE order_id = :order AND layer = 'state' AND first_index <= :issue_index
-                ORDER BY first_index DESC LIMIT 1
-            ) END AS value
-            FROM code_order WHERE order_id = :order
-        ) AS found
+        f"""
+        SELECT 1 FROM ({_FOUND_SQL}) AS found
         WHERE (state = 'active' AND coalesce(value, '') <> 'voided') OR (state = 'dormant' AND value = 'active')
-        """,
+        """,  # noqa: S608 - words of ours
         refusal="ItemNotActive",
     ),
 )
@@ -236,13 +268,6 @@ HOLDING: Sequence[Step] = (
 
 A recall or a change of ranges waits for it, or is seen.
 """
-
-
-async def _state_of(
-    session: Session, order_id: int | None, order_state: str, has_ranges: bool, index: int
-) -> ItemState:
-    found = (await session.exec(_VALUE_AT, params={"order": order_id, "index": index})).first() if has_ranges else None
-    return _state(order_state, found[0] if found is not None and index <= found[1] else None)
 
 
 def _state(order_state: str, value: str | None) -> ItemState:

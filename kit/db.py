@@ -147,6 +147,7 @@ def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
+        "secure_delete=ON",  # what was erased is overwritten, whatever the library was built with
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -10,8 +10,10 @@ In the SQL `:name` is a parameter or what an earlier step gave, `[[…]]` is for
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -65,6 +67,14 @@ _TYPES: dict[Kind, TypeEngine[Any]] = {
 }
 
 
+# PostgreSQL gives moments in the session's time zone, and a list of rows as JSON.
+_FROM_ROW: Mapping[Kind, Callable[[Any], Any]] = {Kind.MOMENT: lambda moment: moment.astimezone(UTC)}
+_FROM_JSON: Mapping[Kind, Callable[[Any], Any]] = {
+    Kind.UUID: uuid.UUID,
+    Kind.MOMENT: lambda text: datetime.fromisoformat(text).astimezone(UTC),
+}
+
+
 class Refused(Exception):
     """A step found no row where it needs one; everything that the procedure did is undone. `name` says which."""
 
@@ -75,29 +85,38 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One statement. It is skipped when the boolean parameter `when` is false.
+    """One statement. It is skipped when the boolean `when`, a parameter or given before, is false.
 
     `gives` names what the statement returns, in order, for later steps and for the answer. `refusal` is raised when it
-    returns no row, or changes none.
+    returns no row, or changes none. With `collects`, all rows of a SELECT are one value of that name for the answer, a
+    list with a list for each row; `gives` then tells what a row holds, of any kind but bytes and UUID[].
     """
 
     sql: str
     gives: Mapping[str, Kind] = field(default_factory=dict)
     refusal: str | None = None
     when: str | None = None
+    collects: str | None = None
+
+    @property
+    def values(self) -> Mapping[str, Kind]:
+        """What is known once the step was taken."""
+        return {self.collects: Kind.JSON} if self.collects else self.gives
 
 
 @dataclass(frozen=True)
 class Procedure:
     """Steps, the parameters that they use, and the values that they answer with.
 
-    The function's name ends in a hash of its wording, so that servers of two versions can work during an upgrade.
+    `writes` tells whether SQLite's one writer has to be waited for. The function's name ends in a hash of its wording,
+    so that servers of two versions can work during an upgrade.
     """
 
     title: str
     parameters: Mapping[str, Kind]
     steps: Sequence[Step]
     answer: Sequence[str]
+    writes: bool = True
 
     def __post_init__(self) -> None:
         known = set(self.parameters)
@@ -105,7 +124,7 @@ class Procedure:
             used = {*_PLACE.findall(step.sql), *filter(None, [step.when])}
             if used - known:
                 raise ValueError(f"{self.title}: {sorted(used - known)} are neither parameters nor given before")
-            known |= set(step.gives)
+            known |= set(step.values)
         if (
             not self.answer
             or not set(self.answer) <= known
@@ -116,8 +135,11 @@ class Procedure:
     @cached_property
     def kinds(self) -> Mapping[str, Kind]:
         """Of every parameter and every value that a step gives."""
-        given = {name: kind for step in self.steps for name, kind in step.gives.items()}
-        return {**given, **self.parameters}
+        return {**self._given, **self.parameters}
+
+    @cached_property
+    def _given(self) -> Mapping[str, Kind]:
+        return {name: kind for step in self.steps for name, kind in step.values.items()}
 
     @cached_property
     def ddl(self) -> str:
@@ -133,8 +155,7 @@ class Procedure:
     def _definition(self) -> str:
         taken = [f"p_{name} {kind}" for name, kind in self.parameters.items()]
         given = [f"OUT o_{name} {self.kinds[name]}" for name in self.answer]
-        variables = {name: kind for step in self.steps for name, kind in step.gives.items()}
-        declared = "".join(f"  v_{name} {kind};\n" for name, kind in variables.items())
+        declared = "".join(f"  v_{name} {kind};\n" for name, kind in self._given.items())
         body = "".join(self._block(step) for step in self.steps)
         answer = "".join(f"  o_{name} := {self._variable(name)};\n" for name in self.answer)
         return (
@@ -146,7 +167,11 @@ class Procedure:
     def _block(self, step: Step) -> str:
         sql = _FOR_POSTGRESQL.sub(r"\1", step.sql).strip()
         sql = _PLACE.sub(lambda found: self._variable(found[1]), sql)
-        if step.gives:
+        if step.collects:
+            columns = ", ".join(f"column_{number}" for number in range(len(step.gives)))
+            rows = f"SELECT coalesce(json_agg(json_build_array({columns})), '[]') FROM ({sql}) AS given ({columns})"  # noqa: S608 - statements of ours
+            statement = f"  {rows} INTO v_{step.collects};\n"
+        elif step.gives:
             into = ", ".join(f"v_{name}" for name in step.gives)
             statement = f"  {sql} INTO {into};\n"
             if sql.upper().startswith("SELECT"):
@@ -173,6 +198,21 @@ class Procedure:
         """
         taken = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self.parameters.values(), 1))
         return f"SELECT {', '.join(f'o_{name}' for name in self.answer)} FROM {self.name}({taken})"  # noqa: S608
+
+    def answered(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The answer that the function's row stands for."""
+        answer = dict(zip(self.answer, row, strict=True))
+        for name, read in self._readers.items():
+            if answer[name] is not None:
+                answer[name] = read(answer[name])
+        return answer
+
+    @cached_property
+    def _readers(self) -> Mapping[str, Callable[[Any], Any]]:
+        collected = {step.collects: list(step.gives.values()) for step in self.steps if step.collects}
+        readers = {name: _rows_reader(kinds) for name, kinds in collected.items() if name in self.answer}
+        single = {name: _FROM_ROW[self.kinds[name]] for name in self.answer if self.kinds[name] in _FROM_ROW}
+        return readers | single
 
     @cached_property
     def statements(self) -> Mapping[bool, list[sa.TextClause | sa.TextualSelect]]:
@@ -203,9 +243,12 @@ async def call(session: Session, procedure: Procedure, values: Mapping[str, Any]
     connection = await session.connection()
     for step, statement in zip(procedure.steps, procedure.statements[on_postgresql], strict=True):
         if (step.when and not known[step.when]) or not str(statement):
-            known = dict.fromkeys(step.gives) | known
+            known = dict.fromkeys(step.values) | known
             continue
         done = await connection.execute(statement, {name: known[name] for name in _PLACE.findall(str(statement))})
+        if step.collects:
+            known[step.collects] = [list(row) for row in done]
+            continue
         row = done.first() if done.returns_rows else None
         if step.refusal is not None and (row is None if done.returns_rows else not done.rowcount):
             raise Refused(step.refusal)
@@ -236,7 +279,21 @@ async def _ask(
     except psycopg.Error as error:
         raise refusal_of(error) or error from None
     assert row is not None  # a function that answers one row
-    return dict(zip(procedure.answer, row, strict=True))
+    return procedure.answered(row)
+
+
+def _rows_reader(kinds: Sequence[Kind]) -> Callable[[list[list[Any]]], list[list[Any]]]:
+    """What makes values of the columns that JSON has as text, in place."""
+    readers = [(number, _FROM_JSON[kind]) for number, kind in enumerate(kinds) if kind in _FROM_JSON]
+
+    def read_all(rows: list[list[Any]]) -> list[list[Any]]:
+        for row in rows:
+            for number, read in readers:
+                if row[number] is not None:
+                    row[number] = read(row[number])
+        return rows
+
+    return read_all
 
 
 def refusal_of(error: object) -> Refused | None:
@@ -296,7 +353,8 @@ class Caller:
     async def call(self, procedure: Procedure, values: Mapping[str, Any]) -> dict[str, Any]:
         """Run a procedure and commit it, or leave nothing behind. Raises Refused and psycopg.OperationalError."""
         if self._pool is None:
-            async with self._database.writing() as session:
+            opened = self._database.writing if procedure.writes else self._database.reading
+            async with opened() as session:
                 return await call(session, procedure, values)
         if self._pool.closed:
             await self._pool.open()

@@ -97,16 +97,21 @@ async def born_today(
     return await profiles.born_on(session, vault, program.group_id, today, MEMBERS_PER_STEP_MAX, after)
 
 
-async def greet(session: Session, vault: Vault, member_id: uuid.UUID, now: datetime) -> list[Given]:
-    """Give a member the gifts of his birthday when it is today, for those who sign in before the sweep comes by."""
+async def due(session: Session, vault: Vault, member_id: uuid.UUID, now: datetime) -> list[Program]:
+    """The programs that owe a member this year's gift, his birthday being today: for who comes before the sweep does.
+
+    Give each in a transaction of its own, so that one that cannot be given keeps no other back.
+    """
     programs_now = await programs.running_for(session, member_id, ProgramKind.BIRTHDAY, now)
     if not programs_now:
         return []
     birthday = (await profiles.profile_of(session, vault, member_id)).birthday
-    if birthday is None or birthday not in celebrated_on(allowances.day_of(now)):
+    today = allowances.day_of(now)
+    if birthday is None or birthday not in celebrated_on(today):
         return []
-    gifts = [await _give(session, vault, program, member_id, now) for program in programs_now]
-    return [given for given in gifts if given is not None]
+    given = select(BirthdayGift.program_id).where(BirthdayGift.member_id == member_id, BirthdayGift.year == today.year)
+    had = set(await session.exec(given))
+    return [program for program in programs_now if program.program_id not in had]
 
 
 async def give(
@@ -114,13 +119,10 @@ async def give(
 ) -> Given | None:
     """Give this year's gift to a member, whose birthday the caller knows to be today; None when he has it already.
 
-    Raises ProgramUnknown, ProgramNotOpen, CardNeeded, BudgetUsedUp and what `prizes.give` raises.
+    Raises ProgramUnknown, ProgramNotOpen, CardNeeded and what `prizes.give` raises; the caller's transaction must then
+    be rolled back.
     """
     program = await programs.open_for(session, program_id, member_id, ProgramKind.BIRTHDAY, now)
-    return await _give(session, vault, program, member_id, now)
-
-
-async def _give(session: Session, vault: Vault, program: Program, member_id: uuid.UUID, now: datetime) -> Given | None:
     year = allowances.day_of(now).year
     row = {"member_id": member_id, "program_id": program.program_id, "year": year, "at": now}
     taken = await session.exec(

@@ -162,6 +162,7 @@ PARAMETERS: Mapping[str, Kind] = {
     **paid.WRITING_PARAMETERS,
     "is_ordered": Kind.BOOLEAN,
     "provider": Kind.TEXT,
+    "refund_holder": Kind.UUID,
     "topic": Kind.TEXT,
     "order_message": Kind.JSON,
     **news.LEAVING_PARAMETERS,
@@ -211,7 +212,8 @@ STEPS: tuple[Step, ...] = (
     Step(
         "INSERT INTO fulfilment_order (member_id, order_id, kind, provider, amount, brand_id, item_key, "
         "refund_holder_id, refund_purpose, state, seq, revision, attempts, created_at) VALUES "
-        "(:member, :claim, :asset, :provider, :amount, :brand, :item, :stripe, 'budget', 'created', 0, 0, 0, :now)",
+        "(:member, :claim, :asset, :provider, :amount, :brand, :item, coalesce(:refund_holder, :stripe), "
+        "CASE WHEN :refund_holder IS NULL THEN 'budget' ELSE 'issuance' END, 'created', 0, 0, 0, :now)",
         when="is_ordered",
     ),
     Step(
@@ -295,6 +297,7 @@ def values_of(
         **paid.writing_values(vault, terms.benefits.get(given.number), request.member_id, claim_id, "claim", now),
         "is_ordered": order_kind is not None,
         "provider": provider,
+        "refund_holder": _refund_holder(campaign, given, request.member_id),
         "topic": fulfilment.topic_of(provider),
         "order_message": fulfilment.payload_of(request.member_id, claim_id),
         "news_id": new_id(),
@@ -312,6 +315,16 @@ def values_of(
             "at": now.isoformat(),
         },
     }
+
+
+def _refund_holder(campaign: Campaign, given: CampaignPrize, member_id: uuid.UUID) -> uuid.UUID | None:
+    """The issuance that gets back what a draw could not deliver; None: it goes back to the budget that paid.
+
+    A draw's prize was given all the same. Won by another item, it would be given more often than the terms say.
+    """
+    if campaign.commitment is None or not given.prize.is_ordered:
+        return None
+    return ledger.issuance(campaign.brand_id, given.prize.asset, member_id).holder_id
 
 
 _LIMITS = {limit.code: limit for limit in (MemberLimitReached, DeviceLimitReached, PlaceLimitReached)}
@@ -366,19 +379,13 @@ async def claims_between(
     return list(found)
 
 
-async def member_limit_reached(session: Session, campaign: Campaign, member_id: uuid.UUID, now: datetime) -> bool:
-    """Whether a campaign's limits, in all or today, keep the member from claiming again."""
+def member_limit_reached(campaign: Campaign, counts: Mapping[int, int], now: datetime) -> bool:
+    """Whether a campaign's limits, in all or today, keep a member from claiming again.
+
+    `counts` are his claims in the campaign by day, day 0 all of them.
+    """
     limits = {_WHOLE_CAMPAIGN: campaign.member_limit, day_of(now): campaign.member_day_limit}
-    if not any(limits.values()):
-        return False
-    counts = await session.exec(
-        select(ClaimCount.day, ClaimCount.claims).where(
-            ClaimCount.subject_id == member_id,
-            ClaimCount.campaign_id == campaign.campaign_id,
-            col(ClaimCount.day).in_(limits),
-        )
-    )
-    return any(limits[day] is not None and claimed >= (limits[day] or 0) for day, claimed in counts)
+    return any(most is not None and counts.get(day, 0) >= most for day, most in limits.items())
 
 
 async def sweep(session: Session, now: datetime) -> None:

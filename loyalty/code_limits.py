@@ -1,4 +1,4 @@
-"""How many one-time codes may be asked for: by a phone, a device, an address and its neighbourhood.
+"""How many one-time codes may be asked for: by a phone, a device, an address and its neighbourhood; and how many typed.
 
 Every limit is a window that opens with the first code and closes after its time. Windows stand in the database, since
 several processes share them, under keyed hashes alone: a copy tells no address and no phone number.
@@ -35,6 +35,10 @@ class Scope(StrEnum):
     """An IPv6 /64."""
     IPV6_BLOCK = "ipv6-block"
     """The /48 around it."""
+    IPV4_TRIES = "ipv4-tries"
+    """One IPv4 address, by codes that are typed."""
+    IPV6_TRIES = "ipv6-tries"
+    """An IPv6 /64, likewise."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ LIMITS: Mapping[Scope, Limit] = {
     Scope.IPV4_BLOCK: Limit(480, timedelta(hours=1)),
     Scope.IPV6: Limit(20, timedelta(hours=1)),
     Scope.IPV6_BLOCK: Limit(240, timedelta(hours=1)),
+    Scope.IPV4_TRIES: Limit(300, timedelta(hours=1)),
+    Scope.IPV6_TRIES: Limit(60, timedelta(hours=1)),
 }
 _LONGEST = max(limit.window for limit in LIMITS.values())
 
@@ -86,12 +92,30 @@ class Asker:
         return [*device, (narrow, self.network), (wide, self.network_wide)]
 
 
-async def take(session: Session, vault: Vault, phone_e164: str, asker: Asker | None, now: datetime) -> timedelta | None:
+async def take(
+    session: Session, vault: Vault, phone_e164: str | None, asker: Asker | None, now: datetime
+) -> timedelta | None:
     """Count one code. None when it may be sent, else how long until it may; then roll the transaction back.
 
     Call it in the transaction that makes the code, so that a code that is refused for another reason does not count.
+    `phone_e164` is None for codes that are not sent, such as a sandbox's: they must not use up those of the real owner.
     """
-    subjects = [(Scope.PHONE, phone_e164), *(asker.subjects() if asker else ())]
+    subjects = [(Scope.PHONE, phone_e164)] if phone_e164 is not None else []
+    return await _take_all(session, vault, [*subjects, *(asker.subjects() if asker else ())], now)
+
+
+async def take_try(session: Session, vault: Vault, asker: Asker, now: datetime) -> timedelta | None:
+    """Count a code that was typed, right or wrong: five wrong ones end a code, and nobody may end everybody's.
+
+    None when it may be looked at, else how long until it may.
+    """
+    scope = Scope.IPV6_TRIES if ":" in asker.network else Scope.IPV4_TRIES
+    return await _take_all(session, vault, [(scope, asker.network)], now)
+
+
+async def _take_all(
+    session: Session, vault: Vault, subjects: Sequence[tuple[Scope, str]], now: datetime
+) -> timedelta | None:
     for scope, value in subjects:
         wait = await _take(session, scope, vault.fingerprint("code-window", f"{scope}\x00{value}"), now)
         if wait is not None:

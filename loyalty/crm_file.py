@@ -7,13 +7,15 @@ import codecs
 import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
+from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from kit.errors import Invalid
@@ -47,6 +49,8 @@ _WHOLE = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.0+)?|\d+\.0+", re.ASCII)
 _DATE = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
 
 
+T = TypeVar("T")
+
 NumberedRow = tuple[int, list[str]]
 """A row's fields, and the number of its last line in the file."""
 
@@ -71,8 +75,7 @@ class Reason(StrEnum):
     CONSENT = "consent"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What one row, or several of one number, say. Points and experience are balances, 0 where nothing is said."""
 
     phone_e164: str
@@ -176,12 +179,12 @@ class Reader:
         while True:
             start = rows.line_num
             try:
-                found = [(rows.line_num, row) for row in islice(rows, rows_max)]
+                found = [(rows.line_num, row) for row in islice(rows, rows_max) if row]
             except csv.Error as error:
                 raise self._broken(error) from None
             if rows.line_num == start:
                 return
-            yield [(line, row) for line, row in found if row]
+            yield found
 
     def _next(self) -> list[str] | None:
         try:
@@ -222,25 +225,33 @@ def _columns(header: Sequence[str]) -> Columns:
     return Columns(len(header), position, consents, tuple(ignored))
 
 
+class _Fault(NamedTuple):
+    column: str
+    reason: Reason
+
+
 class _Wrong(Exception):
     def __init__(self, column: str, reason: Reason) -> None:
-        self.column = column
-        self.reason = reason
+        self.fault = _Fault(column, reason)
 
 
 def check_rows(rows: Sequence[NumberedRow], rules: Rules) -> tuple[list[Row], list[BadRow]]:
     """The good rows and the bad ones, each in the order of the file."""
-    good, bad = [], []
+    count = rules.columns.count
+    fitting = [numbered for numbered in rows if len(numbered[1]) == count]
+    faults: dict[int, _Fault] = {}
+    good = _checked([fields for _line, fields in fitting], rules, faults)
+    bad = [(*fitting[number], fault) for number, fault in faults.items()]
+    if faults:
+        good = [row for number, row in enumerate(good) if number not in faults]
+    if len(fitting) < len(rows):
+        bad += [(line, fields, _Fault("", Reason.FIELDS)) for line, fields in rows if len(fields) != count]
+    bad.sort(key=itemgetter(0))
     phone_at = rules.columns.position["phone"]
-    for line, fields in rows:
-        try:
-            if len(fields) != rules.columns.count:
-                raise _Wrong("", Reason.FIELDS)
-            good.append(_row(fields, rules))
-        except _Wrong as wrong:
-            phone = fields[phone_at] if phone_at < len(fields) else ""
-            bad.append(BadRow(line, wrong.column, wrong.reason, last_digits(phone)))
-    return good, bad
+    return good, [
+        BadRow(line, fault.column, fault.reason, last_digits(fields[phone_at]) if phone_at < len(fields) else "")
+        for line, fields, fault in bad
+    ]
 
 
 def last_digits(phone: str) -> str:
@@ -249,22 +260,52 @@ def last_digits(phone: str) -> str:
     return digits[-LAST_DIGITS_SHOWN:] if len(digits) >= 2 * LAST_DIGITS_SHOWN else ""
 
 
-def _row(fields: Sequence[str], rules: Rules) -> Row:
-    at = rules.columns.position
+def _checked(rows: Sequence[Sequence[str]], rules: Rules, faults: dict[int, _Fault]) -> list[Row]:
+    """What rows say, with nonsense in those at fault; `faults` gets the first of each by its number."""
+    if not rows:
+        return []
+    columns: list[Sequence[str]] = list(zip(*rows, strict=True))
+
+    def read(name: str, parse: Callable[[str], T], nothing: T) -> Iterable[T]:
+        at = rules.columns.position.get(name)
+        return _each(columns[at], parse, faults) if at is not None else repeat(nothing, len(rows))
+
+    told = (
+        read("phone", _phone, ""),
+        read("name", _name, None),
+        read("birthday", _birthday, None),
+        read("points", partial(_whole, column="points", reason=Reason.POINTS, most=POINTS_MAX), 0),
+        read("experience", partial(_whole, column="experience", reason=Reason.EXPERIENCE, most=EXPERIENCE_MAX), 0),
+        read("tier", partial(_rank, ranks=rules.ranks), 0),
+        read("joined_at", partial(_joined_at, latest=rules.now + AHEAD_MAX), None),
+        _consents(columns, rules, faults) if rules.columns.consents else repeat((), len(rows)),
+    )
+    return list(map(Row._make, zip(*told, strict=True)))
+
+
+def _each(texts: Sequence[str], parse: Callable[[str], T], faults: dict[int, _Fault]) -> list[T]:
+    # A text that comes often, such as a day or a name, is parsed once.
+    said: dict[str, T] = {}
+    wrong: dict[str, _Fault] = {}
+    for text in set(texts):
+        try:
+            said[text] = parse(text)
+        except _Wrong as error:
+            wrong[text] = error.fault
+    if not wrong:
+        return list(map(said.__getitem__, texts))
+    for number, text in enumerate(texts):
+        if text in wrong:
+            faults.setdefault(number, wrong[text])
+    some = next(iter(said.values()), cast("T", None))
+    return [said.get(text, some) for text in texts]
+
+
+def _phone(text: str) -> str:
     try:
-        phone = parse_phone(fields[at["phone"]].strip())
+        return parse_phone(text.strip())
     except PhoneInvalid:
         raise _Wrong("phone", Reason.PHONE) from None
-    return Row(
-        phone,
-        _name(fields[at["name"]]) if "name" in at else None,
-        _birthday(fields[at["birthday"]]) if "birthday" in at else None,
-        _whole(fields[at["points"]], "points", Reason.POINTS, POINTS_MAX) if "points" in at else 0,
-        _whole(fields[at["experience"]], "experience", Reason.EXPERIENCE, EXPERIENCE_MAX) if "experience" in at else 0,
-        _rank(fields[at["tier"]], rules) if "tier" in at else 0,
-        _joined_at(fields[at["joined_at"]], rules.now) if "joined_at" in at else None,
-        _consents(fields, rules) if rules.columns.consents else (),
-    )
 
 
 def _name(text: str) -> str | None:
@@ -297,17 +338,17 @@ def _whole(text: str, column: str, reason: Reason, most: int) -> int:
     return int(plain)
 
 
-def _rank(text: str, rules: Rules) -> int:
+def _rank(text: str, ranks: Mapping[str, int]) -> int:
     name = text.strip().lower()
     if not name:
         return 0
     try:
-        return rules.ranks[name]
+        return ranks[name]
     except KeyError:
         raise _Wrong("tier", Reason.TIER) from None
 
 
-def _joined_at(text: str, now: datetime) -> datetime | None:
+def _joined_at(text: str, latest: datetime) -> datetime | None:
     written = text.strip()
     if not written:
         return None
@@ -315,7 +356,7 @@ def _joined_at(text: str, now: datetime) -> datetime | None:
         moment = _moment(written)
     except ValueError:
         raise _Wrong("joined_at", Reason.JOINED_AT) from None
-    if not JOINED_MIN <= moment <= now + AHEAD_MAX:
+    if not JOINED_MIN <= moment <= latest:
         raise _Wrong("joined_at", Reason.JOINED_AT)
     return moment
 
@@ -331,16 +372,20 @@ def _moment(written: str) -> datetime:
     return (moment if moment.tzinfo else moment.replace(tzinfo=ZONE)).astimezone(UTC)
 
 
-def _consents(fields: Sequence[str], rules: Rules) -> tuple[tuple[str, str], ...]:
-    given = []
-    for number, kind in rules.columns.consents.items():
-        version = fields[number].strip()
-        if not version:
-            continue
-        if version not in rules.versions.get(kind, ()):
+def _consents(
+    columns: Sequence[Sequence[str]], rules: Rules, faults: dict[int, _Fault]
+) -> list[tuple[tuple[str, str], ...]]:
+    def version(text: str, kind: str) -> str:
+        if text.strip() and text.strip() not in rules.versions.get(kind, ()):
             raise _Wrong(f"{CONSENT_PREFIX}{kind}", Reason.CONSENT)
-        given.append((kind, version))
-    return tuple(given)
+        return text.strip()
+
+    kinds = rules.columns.consents
+    versions = [_each(columns[number], partial(version, kind=kind), faults) for number, kind in kinds.items()]
+    return [
+        tuple(given for given in zip(kinds.values(), one, strict=True) if given[1])
+        for one in zip(*versions, strict=True)
+    ]
 
 
 def merged(one: Row, other: Row) -> Row:

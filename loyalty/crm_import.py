@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
 from typing import BinaryIO, ClassVar
 
 from psycopg import errors
@@ -22,10 +21,11 @@ from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Database, Moment, insert
 from kit.vault import Vault
-from loyalty import consents, crm_file, crm_landing, tier_rules
+from loyalty import consents, crm_file, crm_landing, ledger, tier_rules
 from loyalty.crm_file import Columns, Reader, Rules
 from loyalty.crm_making import Job, Made, Making
 from loyalty.crm_records import Counts, Order
+from loyalty.crm_sealing import Aim
 from loyalty.ledger import TransfersRaced
 
 CHUNK_ROWS = 10_000
@@ -98,7 +98,7 @@ async def run(
     job = await _job(database, vault, order, columns, clock())
     report.write(crm_file.REPORT_HEADER.encode())
     total, resumed, reasons = Counts(), 0, Counter[str]()
-    async with Making(job) as making:
+    async with Making(job, clock) as making:
         landings = _Landings(database, vault, order, making, clock, rehearse=rehearse)
         try:
             async for made in making.chunks(frozenset(done)):
@@ -175,11 +175,10 @@ class _Landings:
         assert made.prepared is not None
         now = self._clock()
         counts = Counts(rows=made.rows, bad=len(made.bad), duplicates=made.prepared.duplicates)
-        said = partial(self._making.said, made.number)
         with contextlib.suppress(_Undone):
             async with self._database.writing() as session:
                 counts += await crm_landing.land(
-                    session, self._vault, self._order, made.number, made.prepared, said, now
+                    session, self._vault, self._order, made.number, made.prepared, self._making, now
                 )
                 if self._rehearse:
                     raise _Undone
@@ -220,6 +219,7 @@ async def _job(database: Database, vault: Vault, order: Order, columns: Columns,
     async with database.reading() as session:
         tier_book = (await tier_rules.book_of(session, order.brand_id)).in_force(now)
         published = await consents.published(session, order.group_id)
+        policy = await ledger.policy_of(session, order.group_id)
     # A short name goes before another tier's name.
     ranks = {
         name.lower(): tier.rank
@@ -228,4 +228,5 @@ async def _job(database: Database, vault: Vault, order: Order, columns: Columns,
         for name in (getattr(tier, one) for one in tier_names)
     }
     on_postgresql = database.engine.dialect.name == "postgresql"
-    return Job(vault, order, Rules(columns, ranks, published, now), tier_book.version, CHUNK_ROWS, on_postgresql)
+    aim = Aim(order, tier_book.version, policy)
+    return Job(vault, aim, Rules(columns, ranks, published, now), CHUNK_ROWS, on_postgresql)

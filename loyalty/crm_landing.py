@@ -1,23 +1,27 @@
-"""Landing a chunk of a CRM's rows: from the temporary table into members, cards, points and standing, all at once.
+"""Landing a chunk of a CRM's rows: into members, cards, points and standing, all at once.
 
-Everything is a few statements for thousands of rows, in the caller's transaction. What a row may bring is decided by
-one of them, the one that raises `CrmRecord`; whatever follows moves what that one let through.
+Everything is a few statements for thousands of rows, in the caller's transaction. Numbers that are all new are copied
+straight into the tables. Others go through a temporary table; what such a row may bring is decided by one statement,
+the one that raises `CrmRecord`, and whatever follows moves what that one let through.
 """
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
+from psycopg import errors
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     CursorResult,
     Executable,
     Subquery,
     and_,
     case,
+    delete,
+    exists,
     func,
     literal,
     not_,
@@ -26,6 +30,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlmodel import SQLModel
 
 from kit.db import Moment, Session, insert, table_of
 from kit.ids import new_id
@@ -33,75 +38,138 @@ from kit.vault import Vault
 from loyalty import crm_staging, ledger, members, profiles, tier_imports
 from loyalty.consents import Channel, Consent
 from loyalty.crm_file import Row
-from loyalty.crm_records import Counts, CrmRecord, Mode, Order
-from loyalty.crm_staging import STAGED, STAGED_CONSENTS, Prepared
+from loyalty.crm_making import Making, Prepared
+from loyalty.crm_records import REASON, Counts, CrmRecord, Mode, Order
+from loyalty.crm_sealing import IDENTITIES, Additions
+from loyalty.crm_staging import STAGED, STAGED_CONSENTS
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer
-from loyalty.ledger.bulk import post_many
-from loyalty.members import Card, Member, MemberKey, MemberProfile, PhoneIdentity
+from loyalty.ledger.bulk import OPENED_AT_ONCE_MAX, post_many, post_openings
+from loyalty.members import Card, MemberKey, MemberProfile, PhoneIdentity
 from loyalty.profiles import parse_birthday
 
-REASON = "crm import"
-CREDITS_MAX = 100
-"""Members who get their points by one transfer: fewer transfers are fewer entries on the brand's side."""
+MADE_AGE_MAX = timedelta(minutes=1)
+"""Rows that were dated longer ago are made anew."""
 Said = Callable[[], Awaitable[Mapping[bytes, Row]]]
 _BALANCES = ("points", "experience", "tier_rank")
 
 
 async def land(
-    session: Session,
-    vault: Vault,
-    order: Order,
-    number: int,
-    prepared: Prepared,
-    said: Said,
-    now: datetime,
+    session: Session, vault: Vault, order: Order, number: int, prepared: Prepared, making: Making, now: datetime
 ) -> Counts:
-    """Bring a chunk in, in the caller's transaction. `said`: its rows by keyed hash, if that should need them."""
+    """Bring a chunk in, in the caller's transaction. `making` is asked for more of it, if that should be needed."""
     if not prepared.numbers:
         return Counts()
-    await crm_staging.stage(session, prepared)
-    new_members = await _bind(session, order, prepared)
-    if new_members == prepared.numbers and prepared.additions:
-        # The first import of a CRM is nothing but this: COPY into the tables themselves, at a third of the cost.
-        await crm_staging.add_members(session, prepared)
-        changed, experience, brought = prepared.numbers, prepared.experience, _opened(true())
-        standing = _opened(STAGED.c.tier_rank > 0) if prepared.has_tiers else None
-    else:
-        await _add_members(session, order, now)
+    await crm_staging.prepare(session)
+    counts = None
+    if prepared.additions is not None and await _is_fresh(session, order, prepared.additions, now):
+        counts = await _add_all(session, order, prepared.numbers, prepared.additions)
+    if counts is None:
+        counts = await _bring(session, vault, order, number, prepared, making, now)
+    making.all_new = counts.new_members == prepared.numbers
+    return counts
+
+
+async def _is_fresh(session: Session, order: Order, additions: Additions, now: datetime) -> bool:
+    # What was made is dated; it does not go back into a past that others may have reported already.
+    policy, openings = await ledger.policy_of(session, order.group_id), additions.openings
+    return (
+        timedelta() <= now - additions.at <= MADE_AGE_MAX
+        and ledger.lot_expiry(policy, openings.at) == openings.lots_expire_at
+    )
+
+
+async def _add_all(session: Session, order: Order, numbers: int, additions: Additions) -> Counts | None:
+    """Copy a chunk of new numbers into the tables themselves; None, and nothing done, when one is known after all.
+
+    The first import of a CRM is nothing but this, at a quarter of the cost of the other way.
+    """
+    try:
+        # In the order of the keyed hashes, and before any other lock, as by the other way.
+        async with (await crm_staging.driver(session)).transaction():
+            await crm_staging.copy(session, [(IDENTITIES, additions.identities)])
+    except errors.UniqueViolation:
+        return None
+    await crm_staging.copy(session, additions.copies)
+    experience = additions.experience
+    if additions.tiers is not None:
+        await crm_staging.stage(session, additions.tiers)
+        experience += await _bring_standing(session, order, _opened(), additions.at)
+    points = await post_openings(session, additions.openings)
+    return Counts(new_members=numbers, changed=numbers, points=points, experience=experience)
+
+
+async def _bring(
+    session: Session, vault: Vault, order: Order, number: int, prepared: Prepared, making: Making, now: datetime
+) -> Counts:
+    staging = prepared.staging or await making.staging(number)
+    await crm_staging.stage(session, staging)
+    left = prepared.numbers - await _set_aside(session, order)
+    new_members = await _bind(session, order, left) if left else 0
+    points = experience = changed = 0
+    if new_members:
+        await _add_members(session, number, making, now)
+    if left:
         await _give_cards(session, order, now)
-        await _fill_profiles(session, vault, order, said)
+        await _fill_profiles(session, vault, order, partial(making.said, number))
         await _join_earlier(session, order)
-        changed, experience = await _raise_records(session, order, number, now), 0
-        standing = brought = _brought(order, number)
-    if prepared.consents:
+        changed = await _raise_records(session, order, number, now)
+    if staging.consents:
         await _consent(session, now)
-    points = 0
     if changed:
-        if standing is not None:
-            experience += await _bring_standing(session, order, standing, now)
+        brought = _brought(order, number)
+        experience = await _bring_standing(session, order, brought, now)
         points = await _bring_points(session, order, number, brought, now)
     return Counts(
         new_members=new_members,
         known_members=prepared.numbers - new_members,
         changed=changed,
-        held_back=0 if changed == prepared.numbers else await _held_back(session, order),
+        held_back=0 if changed == left else await _held_back(session, order),
         points=points,
         experience=experience,
     )
 
 
-async def _bind(session: Session, order: Order, prepared: Prepared) -> int:
-    """Find whose the numbers are, and give those that are nobody's to new members; how many."""
+async def _set_aside(session: Session, order: Order) -> int:
+    """Forget the numbers whose rows say nothing that is not known; how many. A file that comes again is all such."""
+    identity, stands, card = table_of(PhoneIdentity), table_of(CrmRecord), table_of(Card)
+    profile = table_of(MemberProfile)
+    of_brand = and_(card.c.member_id == identity.c.member_id, card.c.brand_id == order.brand_id)
+    noted = and_(stands.c.member_id == identity.c.origin_id, stands.c.brand_id == order.brand_id)
+    known = (
+        select(literal(1))
+        .select_from(
+            identity.join(stands, noted)
+            .join(card, of_brand)
+            .outerjoin(profile, profile.c.member_id == identity.c.member_id)
+        )
+        .where(
+            identity.c.fingerprint == STAGED.c.fingerprint,
+            *(STAGED.c[name] <= stands.c[name] for name in _BALANCES),
+            or_(STAGED.c.joined_at.is_(None), STAGED.c.joined_at >= card.c.joined_at),
+            or_(not_(STAGED.c.has_name), profile.c.name_sealed.is_not(None)),
+            or_(not_(STAGED.c.has_birthday), profile.c.birthday_key.is_not(None)),
+        )
+    )
+    # A look at an index for each number takes as long whatever the tables hold; the planner would rather read them.
+    async with crm_staging.looking_up(session):
+        gone = await _run(session, delete(STAGED).where(not_(STAGED.c.has_consents), exists(known)))
+    return gone.rowcount
+
+
+async def _bind(session: Session, order: Order, numbers: int) -> int:
+    """Find whose the staged numbers are, and give those that are nobody's to new members; how many."""
     made = await _run(
         session,
         insert(session, PhoneIdentity)
         .from_select(
             ["fingerprint", "group_id", "member_id", "origin_id"],
-            select(STAGED.c.fingerprint, literal(order.group_id), STAGED.c.member_id, STAGED.c.member_id).where(true()),
+            select(STAGED.c.fingerprint, literal(order.group_id), STAGED.c.member_id, STAGED.c.member_id)
+            .where(true())
+            .order_by(STAGED.c.fingerprint),
         )
         .on_conflict_do_nothing(),
     )
-    if made.rowcount < prepared.numbers:
+    if made.rowcount < numbers:
         identity = table_of(PhoneIdentity)
         await _run(
             session,
@@ -112,39 +180,16 @@ async def _bind(session: Session, order: Order, prepared: Prepared) -> int:
     return made.rowcount
 
 
-async def _add_members(session: Session, order: Order, now: datetime) -> None:
+async def _add_members(session: Session, number: int, making: Making, now: datetime) -> None:
     """The new members, with what is known of them."""
-    await _run(
-        session,
-        table_of(Member)
-        .insert()
-        .from_select(
-            ["member_id", "group_id", "phone_sealed", "created_at"],
-            select(STAGED.c.member_id, literal(order.group_id), STAGED.c.phone_sealed, literal(now, Moment())).where(
-                STAGED.c.is_new
-            ),
-        ),
-    )
-    await _run(
-        session,
-        table_of(MemberKey)
-        .insert()
-        .from_select(
-            ["member_id", "key_sealed"], select(STAGED.c.member_id, STAGED.c.key_sealed).where(STAGED.c.is_new)
-        ),
-    )
-    fields = ["name_sealed", "birthday_sealed", "birthday_key"]
-    await _run(
-        session,
-        table_of(MemberProfile)
-        .insert()
-        .from_select(
-            ["member_id", *fields],
-            select(STAGED.c.member_id, *(STAGED.c[field] for field in fields)).where(
-                STAGED.c.is_new, or_(STAGED.c.name_sealed.is_not(None), STAGED.c.birthday_key.is_not(None))
-            ),
-        ),
-    )
+    found = await _run(session, select(STAGED.c.fingerprint).where(STAGED.c.is_new))
+    enrolled = await making.enrolled(number, list(found.scalars()), now)
+    if enrolled.copies:
+        await crm_staging.copy(session, enrolled.copies)
+    connection = await session.connection()
+    for name, rows in enrolled.rows:
+        if rows:
+            await connection.execute(SQLModel.metadata.tables[name].insert(), rows)
 
 
 async def _fill_profiles(session: Session, vault: Vault, order: Order, said: Said) -> None:
@@ -158,8 +203,8 @@ async def _fill_profiles(session: Session, vault: Vault, order: Order, said: Sai
         .where(
             not_(STAGED.c.is_new),
             or_(
-                and_(STAGED.c.name_sealed.is_not(None), profile.c.name_sealed.is_(None)),
-                and_(STAGED.c.birthday_key.is_not(None), profile.c.birthday_key.is_(None)),
+                and_(STAGED.c.has_name, profile.c.name_sealed.is_(None)),
+                and_(STAGED.c.has_birthday, profile.c.birthday_key.is_(None)),
             ),
         ),
     )
@@ -305,20 +350,16 @@ def _brought(order: Order, number: int) -> Subquery:
     )
 
 
-def _opened(which: ColumnElement[bool]) -> Subquery:
-    """The same when every number is new: all that the rows say."""
-    return (
-        select(
-            STAGED.c.member_id,
-            STAGED.c.entry_id,
-            STAGED.c.points,
-            STAGED.c.experience,
-            case((STAGED.c.tier_rank > 0, STAGED.c.tier_rank)).label("grant_rank"),
-            literal(1).label("turn"),
-        )
-        .where(which)
-        .subquery()
-    )
+def _opened() -> Subquery:
+    """The same of numbers that are all new: what the rows say."""
+    return select(
+        STAGED.c.member_id,
+        STAGED.c.entry_id,
+        STAGED.c.points,
+        STAGED.c.experience,
+        case((STAGED.c.tier_rank > 0, STAGED.c.tier_rank)).label("grant_rank"),
+        literal(1).label("turn"),
+    ).subquery()
 
 
 async def _bring_standing(session: Session, order: Order, brought: Subquery, now: datetime) -> int:
@@ -363,7 +404,7 @@ async def _bring_points(session: Session, order: Order, number: int, brought: Su
     for member_id, points in rows:
         owed[member_id] = owed.get(member_id, 0) + points
     credits = iter(owed.items())
-    while some := list(islice(credits, CREDITS_MAX)):
+    while some := list(islice(credits, OPENED_AT_ONCE_MAX)):
         transfer_id = new_id()
         source = ledger.issuance(order.brand_id, ledger.POINTS, number)
         legs = (

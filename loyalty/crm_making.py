@@ -1,18 +1,23 @@
 """Chunks of a CRM's file: read, checked and sealed ahead of the database, if there are many in another process."""
 
 import asyncio
-import multiprocessing
+import gc
+import os
+import pickle
+import subprocess
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, cast
 
 from kit.vault import Vault
-from loyalty import crm_file, crm_staging
-from loyalty.crm_file import BadRow, NumberedRow, Reader, Row, Rules
-from loyalty.crm_records import Order
-from loyalty.crm_staging import Aim, Prepared
+from loyalty import crm_file, crm_sealing
+from loyalty.crm_file import BadRow, Reader, Row, Rules
+from loyalty.crm_sealing import Additions, Aim, Enrolled, Numbers, Staging
 
 AHEAD_MAX = 3
 """Chunks that wait, prepared, for the database."""
@@ -20,6 +25,16 @@ ALONE_FROM_CHUNKS = 3
 """From so many chunks on another process pays: it takes a second to start, and then leaves a core to the database."""
 _KEPT = 2 * AHEAD_MAX + 4
 """Chunks whose rows are remembered after they were made: more than can be on their way."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A chunk's numbers, as all new ones if that is what was expected, or else as ones that may be known."""
+
+    numbers: int
+    duplicates: int
+    additions: Additions | None
+    staging: Staging | None
 
 
 @dataclass(frozen=True)
@@ -37,9 +52,8 @@ class Job:
     """What a maker needs to know."""
 
     vault: Vault
-    order: Order
+    aim: Aim
     rules: Rules
-    rules_version: int
     chunk_rows: int
     on_postgresql: bool
 
@@ -48,79 +62,168 @@ class _Maker:
     """Goes through the file once, chunk after chunk."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self._job, file = job, job.aim.order.file
         self._open = ExitStack()
-        text = self._open.enter_context(crm_file.open_text(job.order.file))
-        self._chunks = enumerate(Reader(job.order.file, text).chunks(job.chunk_rows))
-        self._kept: deque[tuple[int, list[NumberedRow]]] = deque(maxlen=_KEPT)
+        text = self._open.enter_context(crm_file.open_text(file))
+        self._chunks = enumerate(Reader(file, text).chunks(job.chunk_rows))
+        self._kept: deque[Numbers] = deque(maxlen=_KEPT)
 
-    def make(self, done: Collection[int]) -> Made | None:
+    def make(self, done: Collection[int], now: datetime, all_new: bool) -> Made | None:
         found = next(self._chunks, None)
         if found is None:
             self._open.close()
             return None
         number, rows = found
-        self._kept.append(found)
-        job, order = self._job, self._job.order
+        job = self._job
         good, bad = crm_file.check_rows(rows, job.rules)
-        prepared = None
-        if number not in done:
-            aim = Aim(order.group_id, order.brand_id, order.import_id, number, job.rules_version)
-            prepared = crm_staging.prepare(job.vault, aim, good, job.rules.now, on_postgresql=job.on_postgresql)
+        if number in done:
+            return Made(number, len(rows), bad, None)
+        numbers = crm_sealing.gather(job.vault, job.aim.order.group_id, number, good, now)
+        self._kept.append(numbers)
+        eager = all_new and job.on_postgresql
+        prepared = Prepared(
+            len(numbers.rows),
+            numbers.duplicates,
+            crm_sealing.add(job.vault, job.aim, numbers, now) if eager else None,
+            None if eager else self.staging(number),
+        )
         return Made(number, len(rows), bad, prepared)
 
+    def staging(self, number: int) -> Staging:
+        return crm_sealing.stage(self._numbers(number), on_postgresql=self._job.on_postgresql)
+
+    def enrolled(self, number: int, wanted: Collection[bytes], now: datetime) -> Enrolled:
+        job = self._job
+        return crm_sealing.enrol(
+            job.vault, job.aim, self._numbers(number), wanted, now, on_postgresql=job.on_postgresql
+        )
+
     def said(self, number: int) -> Mapping[bytes, Row]:
-        [rows] = [rows for kept, rows in self._kept if kept == number]
-        good, _bad = crm_file.check_rows(rows, self._job.rules)
-        return crm_staging.by_number(self._job.vault, self._job.order.group_id, good)
+        return self._numbers(number).said()
+
+    def _numbers(self, number: int) -> Numbers:
+        [numbers] = [one for one in self._kept if one.chunk == number]
+        return numbers
 
 
-class _OfProcess:
-    """The maker of a process that has nothing else to do."""
+class _Workplace(Protocol):
+    """Where a maker works."""
 
-    maker: _Maker
+    def ask(self, name: str, *arguments: Any) -> Any: ...
 
-    @classmethod
-    def begin(cls, job: Job) -> None:
-        cls.maker = _Maker(job)
+    def close(self) -> None: ...
 
-    @classmethod
-    def make(cls, done: Collection[int]) -> Made | None:
-        return cls.maker.make(done)
 
-    @classmethod
-    def said(cls, number: int) -> Mapping[bytes, Row]:
-        return cls.maker.said(number)
+class _Here:
+    """In this process, for a small file."""
+
+    def __init__(self, job: Job) -> None:
+        self._maker = _Maker(job)
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._maker, name)(*arguments)
+
+    def close(self) -> None:
+        pass
+
+
+class _Elsewhere:
+    """In a process that has nothing else to do, and ends when this one does.
+
+    It loads this module and what that needs, and not, as `multiprocessing` would, the command once more.
+    """
+
+    def __init__(self, job: Job) -> None:
+        begin = f"import sys; sys.path[:] = {sys.path!r}; from loyalty import crm_making; crm_making.serve()"
+        self._process = subprocess.Popen(  # noqa: S603 - this Python
+            [sys.executable, "-c", begin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        pickle.dump(job, self._process.stdin)
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        pickle.dump((name, arguments), self._process.stdin)
+        self._process.stdin.flush()
+        answer, error = pickle.load(self._process.stdout)  # noqa: S301 - what our own process writes
+        if error is not None:
+            raise cast("Exception", error)
+        return answer
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve() -> None:
+    """Be the maker of another process: a job from standard input, then a question and an answer each until its end."""
+    questions = sys.stdin.buffer
+    # Whatever else is printed must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Rows by the hundred thousand and no circle among them: looking for circles would take a third of the time.
+    gc.disable()
+    maker = _Maker(pickle.load(questions))  # noqa: S301 - what our own process writes
+    while True:
+        try:
+            name, arguments = pickle.load(questions)  # noqa: S301
+        except EOFError:
+            return
+        answer, raised = None, None
+        try:
+            answer = getattr(maker, name)(*arguments)
+        except Exception as error:
+            raised = error
+        pickle.dump((answer, raised), answers, pickle.HIGHEST_PROTOCOL)
+        answers.flush()
 
 
 class Making:
     """The maker, wherever it works; leave its context when the file is done with."""
 
-    def __init__(self, job: Job) -> None:
-        self._pool: Executor
-        if job.order.file.lines < ALONE_FROM_CHUNKS * job.chunk_rows:
-            maker = _Maker(job)
-            self._pool, self._make, self._said = ThreadPoolExecutor(1), maker.make, maker.said
-        else:
-            spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, spawn, initializer=_OfProcess.begin, initargs=(job,))
-            self._make, self._said = _OfProcess.make, _OfProcess.said
+    def __init__(self, job: Job, clock: Callable[[], datetime]) -> None:
+        alone = job.aim.order.file.lines >= ALONE_FROM_CHUNKS * job.chunk_rows
+        self._place: _Workplace = _Elsewhere(job) if alone else _Here(job)
+        self._thread, self._clock = ThreadPoolExecutor(1), clock
+        self._ahead: deque[asyncio.Future[Made | None]] = deque()
+        self.all_new = True
+        """Whether the chunks to come are taken to be of new numbers alone, as the last ones were."""
 
     async def __aenter__(self) -> "Making":
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._place.close()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
+        self._thread.shutdown()
 
     async def chunks(self, done: Collection[int]) -> AsyncIterator[Made]:
         """The chunks in order, some of them made ahead while the database works."""
-        loop = asyncio.get_running_loop()
-        ahead = deque(loop.run_in_executor(self._pool, self._make, done) for _ in range(AHEAD_MAX))
-        while (made := await ahead.popleft()) is not None:
-            ahead.append(loop.run_in_executor(self._pool, self._make, done))
+        for _ in range(AHEAD_MAX):
+            self._ask_ahead(done)
+        while (made := await self._ahead[0]) is not None:
+            self._ahead.popleft()
+            self._ask_ahead(done)
             yield made
-        await asyncio.gather(*ahead)
+
+    def _ask_ahead(self, done: Collection[int]) -> None:
+        self._ahead.append(self._ask("make", done, self._clock(), self.all_new))
+
+    def _ask(self, name: str, *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._place.ask, name, *arguments)
+
+    # Of a chunk that was made of late:
+
+    async def staging(self, number: int) -> Staging:
+        """Its numbers for the temporary table."""
+        return cast("Staging", await self._ask("staging", number))
+
+    async def enrolled(self, number: int, wanted: Collection[bytes], now: datetime) -> Enrolled:
+        """New members for these of its numbers, by keyed hash."""
+        return cast("Enrolled", await self._ask("enrolled", number, wanted, now))
 
     async def said(self, number: int) -> Mapping[bytes, Row]:
-        """What the rows of a chunk that was made of late say, by the keyed hash of the number."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._said, number)
+        """What its rows say, by the keyed hash of the number."""
+        return cast("Mapping[bytes, Row]", await self._ask("said", number))

@@ -14,6 +14,9 @@ from kit.db import Moment
 from kit.ids import derived_id
 from loyalty.crm_file import CrmFile
 
+REASON = "crm import"
+"""Of the transfers."""
+
 
 class Mode(StrEnum):
     """What becomes of a row that says more than was brought before."""

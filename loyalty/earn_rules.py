@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Date, Text, delete, update
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Date, Text, bindparam, delete, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import CHINA
@@ -244,14 +244,23 @@ async def end(session: Session, brand_id: int, rule_id: uuid.UUID, now: datetime
         raise EarnRuleUnknown("the brand has no such rule, or it has ended")
 
 
+_AT = bindparam("at", type_=Moment())
+_NOT_ENDED = (
+    select(EarnRule)
+    .where(EarnRule.brand_id == bindparam("brand"), col(EarnRule.ends_at).is_(None) | (col(EarnRule.ends_at) > _AT))
+    .order_by(col(EarnRule.rule_id))
+)
+_HOLDING = _NOT_ENDED.where(col(EarnRule.starts_at) <= _AT)
+
+
 async def rules_of(session: Session, brand_id: int, now: datetime) -> list[EarnRule]:
     """The brand's rules that have not ended, earliest first."""
-    return await _rules(session, brand_id, col(EarnRule.ends_at) > now)
+    return list(await session.exec(_NOT_ENDED, params={"brand": brand_id, "at": now}))
 
 
 async def rules_at(session: Session, brand_id: int, at: datetime) -> list[EarnRule]:
     """The brand's rules that hold at a moment."""
-    return await _rules(session, brand_id, col(EarnRule.ends_at) > at, col(EarnRule.starts_at) <= at)
+    return list(await session.exec(_HOLDING, params={"brand": brand_id, "at": at}))
 
 
 async def earned_on(session: Session, member_id: uuid.UUID, day: date) -> dict[uuid.UUID, int]:
@@ -277,12 +286,3 @@ async def count_earned(
                 set_={"units": col(EarnedToday.units) + statement.excluded["units"]},
             )
         )
-
-
-async def _rules(session: Session, brand_id: int, not_ended: object, *conditions: object) -> list[EarnRule]:
-    found = await session.exec(
-        select(EarnRule)
-        .where(EarnRule.brand_id == brand_id, col(EarnRule.ends_at).is_(None) | not_ended, *conditions)  # type: ignore[arg-type]
-        .order_by(col(EarnRule.rule_id))
-    )
-    return list(found)

@@ -5,10 +5,11 @@ from the moment when it happened; with each whole month that passes it may keep 
 """
 
 import calendar
+import heapq
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -21,15 +22,18 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     event,
+    or_,
+    select,
     tuple_,
 )
 from sqlmodel import Field, SQLModel
 
 from kit.clock import CHINA
 from kit.db import Moment, Session, table_of
+from loyalty.members import Card
 
-"""One time for the whole country, without summer time since 1991."""
 FIGURE_MAX = 10**12
 """Farthest from zero that one entry's figures go."""
 KEEP_PERMILLE_MAX = 1_000
@@ -53,7 +57,7 @@ class ExperienceEntry(SQLModel, table=True):
 
     `seq` numbers the entries of one card in the order in which they were decided on. `of_entry` names the entry that
     this one takes back, wholly or in part; such an entry has the same `at`, so that both weigh the same for ever.
-    `origin_id` names the entry of a merged member that this one is a copy of.
+    `origin_id` names the entry of a merged member that this one is a copy of, or the merge that this one takes back.
     """
 
     __tablename__: ClassVar[str] = "experience_entry"
@@ -162,6 +166,41 @@ def figures_at(entries: Iterable[Counted], at: datetime, window_months: int, kee
     return Figures(*(max(0, total) // _WEIGHT_ONE for total in (purchases, fen, experience)))
 
 
+class Window:
+    """What entries amount to as time goes on: the same as `figures_at`, without weighing every entry at every moment.
+
+    Moments that are asked for never lie before earlier ones.
+    """
+
+    def __init__(self, window_months: int, keep_permille: int) -> None:
+        weights = [_WEIGHT_ONE * keep_permille**months // KEEP_PERMILLE_MAX**months for months in range(window_months)]
+        self._weights = [*weights, 0]
+        # All of it is kept, or a part with each month: an entry's weight next changes after so many.
+        self._step = window_months if keep_permille == KEEP_PERMILLE_MAX else 1
+        self._changes: list[tuple[datetime, int, int, Counted]] = []
+        self._purchases = self._fen = self._experience = 0
+
+    def add(self, entry: Counted) -> None:
+        """Count an entry, from when it happened on."""
+        heapq.heappush(self._changes, (entry.at, entry.seq, 0, entry))
+
+    def figures(self, at: datetime) -> Figures:
+        """What the entries so far amount to at a moment."""
+        changes, last = self._changes, len(self._weights) - 1
+        while changes and changes[0][0] <= at:
+            _moment, seq, months, entry = changes[0]
+            weight = self._weights[months] - (self._weights[months - self._step] if months else 0)
+            self._purchases += entry.figures.purchases * weight
+            self._fen += entry.figures.fen * weight
+            self._experience += entry.figures.experience * weight
+            if months < last:
+                months += self._step
+                heapq.heapreplace(changes, (add_months(entry.at, months), seq, months, entry))
+            else:
+                heapq.heappop(changes)
+        return Figures(*(max(0, total) // _WEIGHT_ONE for total in (self._purchases, self._fen, self._experience)))
+
+
 def netted(entries: Sequence[Counted]) -> list[Counted]:
     """The entries as if what was taken back had never been: each less what later ones took back of it.
 
@@ -172,7 +211,7 @@ def netted(entries: Sequence[Counted]) -> list[Counted]:
         if entry.of_entry is not None:
             taken.setdefault(entry.of_entry, []).append(entry.figures)
     return [
-        replace(entry, figures=total([entry.figures, *taken.get(entry.entry_id, [])]))
+        replace(entry, figures=total([entry.figures, *taken[entry.entry_id]])) if entry.entry_id in taken else entry
         for entry in entries
         if entry.of_entry is None and not (entry.grant_rank and entry.entry_id in taken)
     ]
@@ -202,18 +241,61 @@ def counted(entry: ExperienceEntry | Row[Any]) -> Counted:
 
 
 async def entries_of(
-    session: Session, cards: Sequence[tuple[uuid.UUID, int]]
+    session: Session, cards: Sequence[tuple[uuid.UUID, int]], since: datetime | None = None
 ) -> dict[tuple[uuid.UUID, int], list[Counted]]:
-    """Every entry of the cards (member and brand), in the order of their decisions."""
+    """Entries of the cards (member and brand), in the order of their decisions.
+
+    With `since`, only those that happened later, that nothing was decided on yet, or that carry no figures: grants.
+    """
     found: dict[tuple[uuid.UUID, int], list[Counted]] = {card: [] for card in cards}
     if cards:
-        entries = table_of(ExperienceEntry)
-        rows = await (await session.connection()).execute(
-            entries.select().where(tuple_(entries.c.member_id, entries.c.brand_id).in_(cards)).order_by(entries.c.seq)
-        )
-        for row in rows:
+        entries, holders = table_of(ExperienceEntry), table_of(Card)
+        asked = entries.select().where(tuple_(entries.c.member_id, entries.c.brand_id).in_(cards))
+        if since is not None:
+            card = (holders.c.member_id == entries.c.member_id) & (holders.c.brand_id == entries.c.brand_id)
+            decided = select(holders.c.tier_seq).where(card).scalar_subquery()
+            bare = (entries.c.purchases == 0) & (entries.c.fen == 0) & (entries.c.experience == 0)
+            asked = asked.where(or_(entries.c.at > since, bare, entries.c.seq > decided))
+        for row in await (await session.connection()).execute(asked.order_by(entries.c.seq)):
             found[row.member_id, row.brand_id].append(counted(row))
     return found
+
+
+async def entries_since(session: Session, card: Card, since: datetime | None) -> list[Counted]:
+    """The same for one card as it was read last."""
+    about = {"member": card.member_id, "brand": card.brand_id, "since": since or _LONG_AGO, "decided": card.tier_seq}
+    return [counted(row) for row in await (await session.connection()).execute(_SINCE, about)]
+
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_ENTRY = table_of(ExperienceEntry).c
+_SINCE = (
+    table_of(ExperienceEntry)
+    .select()
+    .where(
+        _ENTRY.member_id == bindparam("member"),
+        _ENTRY.brand_id == bindparam("brand"),
+        or_(
+            _ENTRY.at > bindparam("since"),
+            _ENTRY.seq > bindparam("decided"),
+            (_ENTRY.purchases == 0) & (_ENTRY.fen == 0) & (_ENTRY.experience == 0),
+        ),
+    )
+    .order_by(_ENTRY.seq)
+)
+
+
+async def copy_of(session: Session, member_id: uuid.UUID, brand_id: int, origin_id: uuid.UUID) -> Counted | None:
+    """The latest copy that merges have made for a card of somebody else's entry; None: there is none."""
+    entries = table_of(ExperienceEntry)
+    found = await (await session.connection()).execute(
+        entries.select()
+        .where(entries.c.member_id == member_id, entries.c.brand_id == brand_id, entries.c.origin_id == origin_id)
+        .order_by(entries.c.seq.desc())
+        .limit(1)
+    )
+    row = found.first()
+    return None if row is None else counted(row)
 
 
 def append_only_ddl(dialect: str, tables: Sequence[str]) -> list[str]:

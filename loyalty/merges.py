@@ -13,10 +13,11 @@ from enum import StrEnum
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from kit.db import Session
+from kit.db import Session, insert
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from loyalty import members, merge_moves, sign_in, tier_merges
+from loyalty.claims import ClaimCount
 from loyalty.ledger import Account
 from loyalty.members import Card, Member, MemberUnknown, PhoneIdentity
 from loyalty.merge_moves import MemberMerge, Moved
@@ -97,6 +98,7 @@ async def merge(session: Session, new: NewMerge, now: datetime) -> Merged:
             raise MergeRefused("this merge id belongs to another merge", hint="Choose a new one.")
         return await _told(session, before, is_new=False)
     await _check(session, survivor, merged)
+    await _add_claims(session, merged.member_id, survivor.member_id)
     await session.exec(
         update(Member).where(col(Member.member_id) == merged.member_id).values(merged_into=survivor.member_id)
     )
@@ -142,6 +144,32 @@ async def _check(session: Session, survivor: Member, merged: Member) -> None:
     family = [await members.family_of(session, one.member_id) for one in (survivor, merged)]
     if sum(map(len, family)) > MERGED_MAX:
         raise MergeRefused(f"at most {MERGED_MAX} members become one")
+
+
+async def _add_claims(session: Session, from_id: uuid.UUID, to_id: uuid.UUID) -> None:
+    """Two who are one have claimed as often as both did; parting gives nothing of it back.
+
+    Before any card, as claims lock them. Claims under way are waited for.
+    """
+    counted = await session.exec(
+        select(ClaimCount.campaign_id, ClaimCount.day, ClaimCount.claims)
+        .where(ClaimCount.subject_id == from_id)
+        .order_by(col(ClaimCount.campaign_id), col(ClaimCount.day))
+        .with_for_update()
+    )
+    rows = [
+        {"subject_id": to_id, "campaign_id": campaign_id, "day": day, "claims": claims}
+        for campaign_id, day, claims in counted
+    ]
+    if rows:
+        adding = insert(session, ClaimCount)
+        await (await session.connection()).execute(
+            adding.on_conflict_do_update(
+                index_elements=["subject_id", "campaign_id", "day"],
+                set_={"claims": col(ClaimCount.claims) + adding.excluded["claims"]},
+            ),
+            rows,
+        )
 
 
 async def _join_cards(

@@ -74,8 +74,7 @@ async def _work_once(database: Database, vault: Vault, clock: Clock, topic: str)
         messages = await outbox.lease(session, topic, clock(), BATCH_MESSAGES, LEASE)
     for message in messages:
         try:
-            async with database.writing() as session:
-                await _tell(session, vault, message, clock())
+            await _tell(database, vault, message, clock())
         except Exception as error:
             _log.exception("news not told, will try again", topic=topic, message_id=str(message.message_id))
             async with database.writing() as session:
@@ -84,36 +83,40 @@ async def _work_once(database: Database, vault: Vault, clock: Clock, topic: str)
     return len(messages)
 
 
-async def _tell(session: Session, vault: Vault, message: OutboxMessage, now: datetime) -> None:
+async def _tell(database: Database, vault: Vault, message: OutboxMessage, now: datetime) -> None:
     told: dict[str, Any] = message.payload
     member_id, brand_id = uuid.UUID(told["member_id"]), int(told["brand_id"])
+    at = datetime.fromisoformat(told["at"])
     if message.topic == CLAIMED:
-        events = await _tell_of_claim(session, member_id, brand_id, told)
+        events = {TaskEvent.FIRST_SCAN: told["claim_id"]}
+        async with database.reading() as session:
+            card = await session.get(Card, (member_id, brand_id))
+        if card is not None and card.joined_at == at:
+            events[TaskEvent.JOIN] = str(brand_id)
     else:
         events = {TaskEvent(told["event"]): told["subject_id"]}
     for event, subject_id in events.items():
         # Paid once, however often it is told: a completion is keyed by what it is for.
         await tasks.happened(
-            session, vault, member_id=member_id, brand_id=brand_id, event=event, subject_id=subject_id, now=now
+            database, vault, member_id=member_id, brand_id=brand_id, event=event, subject_id=subject_id, at=at, now=now
         )
-    await outbox.finish(session, message, now)
+    async with database.writing() as session:
+        if message.topic == CLAIMED:
+            await _tell_of_claim(session, member_id, brand_id, told, at, joined=TaskEvent.JOIN in events)
+        await outbox.finish(session, message, now)
 
 
 async def _tell_of_claim(
-    session: Session, member_id: uuid.UUID, brand_id: int, told: Mapping[str, Any]
-) -> dict[TaskEvent, str]:
-    """Let the brand's endpoints hear of a claim; which tasks it does, and with what subject."""
-    claim_id, at = uuid.UUID(told["claim_id"]), datetime.fromisoformat(told["at"])
+    session: Session, member_id: uuid.UUID, brand_id: int, told: Mapping[str, Any], at: datetime, *, joined: bool
+) -> None:
+    """Let the brand's endpoints hear of a claim."""
+    claim_id = uuid.UUID(told["claim_id"])
     await webhooks.emit(session, brand_id, WebhookKind.CLAIM_MADE, claim_id, told, at)
     if told["prize"]["kind"] == "benefit":
         given = {"benefit_id": told["prize"]["benefit_id"], "member_id": told["member_id"], "points": 0}
         await webhooks.emit(session, brand_id, WebhookKind.BENEFIT_ISSUED, claim_id, given, at)
-    events = {TaskEvent.FIRST_SCAN: str(claim_id)}
-    card = await session.get(Card, (member_id, brand_id))
-    if card is not None and card.joined_at == at:
+    if joined:
         await members.tell_joined(session, member_id, brand_id, at)
-        events[TaskEvent.JOIN] = str(brand_id)
-    return events
 
 
 async def run(database: Database, vault: Vault, clock: Clock, stop: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from kit.db import Session
 from kit.errors import Invalid
 from kit.vault import Vault
 from loyalty import benefits, budgets, fulfilment, ledger, sandbox
-from loyalty.benefits import HeldBenefit
+from loyalty.benefits import BenefitLimitReached, BenefitNotOpen, BenefitOutOfStock, BenefitUnknown, HeldBenefit
 from loyalty.budgets import Budget, BudgetUsedUp
 from loyalty.fulfilment import NewOrder, OrderKind
 from loyalty.ledger import AccountId, InsufficientBalance, Leg, Purpose, Transfer
@@ -39,6 +39,10 @@ AMOUNT_MAX = {
 }
 ORDERED = {PrizeKind.MEGABYTES: OrderKind.DATA, PrizeKind.CASH: OrderKind.CASH}
 """Prizes that somebody else has to deliver."""
+USED_UP = (BudgetUsedUp, BenefitOutOfStock)
+"""Why a prize is not given to anybody any more."""
+NOT_GIVEN = (*USED_UP, BenefitUnknown, BenefitNotOpen, BenefitLimitReached)
+"""Why a prize is not given, to this member at least."""
 
 
 class PrizeInvalid(Invalid):
@@ -97,11 +101,15 @@ async def give(
     budget: Budget | None,
     reason: str,
     now: datetime,
+    refund_to: AccountId | None = None,
+    spread: uuid.UUID | None = None,
 ) -> Given:
     """Give a prize once: the same `grant_id` again changes nothing and answers as before.
 
     The value comes from the budget, or from the brand's issuance when there is none; a benefit comes from its stock.
-    Raises BudgetUsedUp and what `benefits.grant` raises.
+    What cannot be delivered goes to `refund_to`, None: back to where it came from. `spread`, the member unless it is
+    given, chooses which of the issuance's accounts pays: who gives several prizes in one transaction names one for all,
+    or two such transactions may wait for each other. Raises NOT_GIVEN.
     """
     if prize.kind is PrizeKind.NOTHING:
         return Given(prize, None, None, None, is_new=True)
@@ -114,7 +122,10 @@ async def give(
     order_kind = ORDERED.get(prize.kind)
     purpose = Purpose.AVAILABLE if order_kind is None else Purpose.PENDING
     account = AccountId(member_id, prize.asset, purpose)
-    source = _source(budget, brand_id, prize, grant_id)
+    if budget is None:
+        source = Leg(ledger.issuance(brand_id, prize.asset, spread or member_id), -prize.amount)
+    else:
+        source = budgets.debit(budget, prize.amount, grant_id.int)
     expiry = None
     if prize.kind is PrizeKind.POINTS:
         expiry = ledger.lot_expiry(await ledger.policy_of(session, group_id), now)
@@ -126,14 +137,8 @@ async def give(
     if order_kind is None:
         return Given(prize, posted.balances[account], None, None, posted.is_new)
     if posted.is_new:
-        paid = next(paying for paying in posted.balances if paying != account)
+        paid = refund_to or next(paying for paying in posted.balances if paying != account)
         make_believe = await sandbox.is_sandbox(session, group_id)
         order = NewOrder(grant_id, member_id, order_kind, prize.amount, paid, brand_id, sandbox=make_believe)
         await fulfilment.place(session, order, now)
     return Given(prize, posted.balances[account], grant_id, None, posted.is_new)
-
-
-def _source(budget: Budget | None, brand_id: int, prize: Prize, grant_id: uuid.UUID) -> Leg:
-    if budget is None:
-        return Leg(ledger.issuance(brand_id, prize.asset, grant_id), -prize.amount)
-    return budgets.debit(budget, prize.amount, grant_id.int)

@@ -10,24 +10,25 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, LargeBinary, Text, update
+from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, LargeBinary, Text, Uuid, bindparam, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
-from kit.db import Moment, Session, insert
+from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import earn_rules, ledger, members, news, tier_rules, tiers, webhooks
+from loyalty import earn_rules, ledger, members, news, tasks, tier_rules, tiers, webhooks
 from loyalty.earn_rules import GTIN_DIGITS, PAID_FEN_MAX, Part, Quote
 from loyalty.experience import EntryKind, Figures
-from loyalty.ledger import AccountId, Leg, Purpose, Transfer
+from loyalty.ledger import Account, AccountId, Leg, PointsPolicy, Purpose, Transfer
 from loyalty.members import CARD_NUMBER_DIGITS, Card, Member, MemberUnknown
 from loyalty.tasks import TaskEvent
 from loyalty.tier_rules import Tier
-from loyalty.tiers import NewEntry
+from loyalty.tiers import CardUnknown, NewEntry, Turn
 from loyalty.webhooks import WebhookKind
 
 LINES_MAX = 200
@@ -201,35 +202,70 @@ async def record(session: Session, vault: Vault, new: NewPurchase, now: datetime
     check(new, now)
     member_id = await buyer_of(session, vault, new.group_id, new.buyer, now)
     asked = _fingerprint(new, member_id)
-    claimed = await session.exec(
-        insert(session, Receipt)
-        .values(purchase_id=new.purchase_id, brand_id=new.brand_id, member_id=member_id, fingerprint=asked)
-        .on_conflict_do_nothing()
-        .returning(col(Receipt.purchase_id))
-    )
+    connection = await session.connection()
+    receipt = {"purchase_id": new.purchase_id, "brand_id": new.brand_id, "member_id": member_id, "fingerprint": asked}
+    claimed = await connection.execute(_claiming(is_postgresql(session)), receipt)
     if claimed.first() is None:
         return await _recorded_before(session, new, asked, now)
-    joined = (await members.join_brand(session, member_id, new.brand_id, now)).joined_at == now
-    turn = await tiers.take(session, member_id, new.brand_id, now)
+    turn, joined = await _turn(session, member_id, new.brand_id, now)
     # A till's clock may be ahead; nothing that counts for a tier lies in the future.
     at = min(new.at or now, now)
     earned = await _earn(session, member_id, new, turn.state.rank, at)
     rules = turn.book.in_force(now)
     purchase = _purchase(new, member_id, earned, rules.version, at, now)
-    session.add_all([purchase, *_parts(new, purchase, earned)])
-    await session.flush()
-    repaid = await _credit(session, new.group_id, purchase, now) if earned.points else 0
+    await connection.execute(table_of(Purchase).insert(), purchase.model_dump())
+    await connection.execute(table_of(PurchasePart).insert(), _parts(new, purchase, earned))
+    about = await _circumstances(session, new, member_id)
+    repaid, balance = await _credit(session, purchase, about, now) if earned.points else (0, about.balance)
     figures = rules.of_purchase(new.paid_fen)
     await turn.enter(NewEntry(purchase.purchase_id, EntryKind.PURCHASE, figures, purchase.at))
     await _tell(session, purchase, figures, now)
-    done = {TaskEvent.BUY: str(purchase.purchase_id)} | ({TaskEvent.JOIN: str(new.brand_id)} if joined else {})
-    for event, subject_id in done.items():
+    done = {TaskEvent.BUY: str(purchase.purchase_id)} if about.pays_task else {}
+    for event, subject_id in (done | ({TaskEvent.JOIN: str(new.brand_id)} if joined else {})).items():
         await news.leave(
             session, member_id=member_id, brand_id=new.brand_id, event=event, subject_id=subject_id, now=now
         )
-    return Recorded(
-        purchase, repaid, await balance_of(session, member_id), turn.tier, turn.card.card_number, is_new=True
+    return Recorded(purchase, repaid, balance, turn.tier, turn.card.card_number, is_new=True)
+
+
+async def _turn(session: Session, member_id: uuid.UUID, brand_id: int, now: datetime) -> tuple[Turn, bool]:
+    """The turn of the member's card, and whether he joins only now; most have bought before."""
+    try:
+        return await tiers.take(session, member_id, brand_id, now), False
+    except CardUnknown:
+        card = await members.join_brand(session, member_id, brand_id, now)
+        return await tiers.take(session, member_id, brand_id, now), card.joined_at == now
+
+
+@dataclass(frozen=True)
+class _Circumstances:
+    """What else a purchase depends on, by one statement: what is owed is looked at again under its lock."""
+
+    policy: ledger.Policy
+    owed: int
+    balance: int
+    pays_task: bool
+
+
+async def _circumstances(session: Session, new: NewPurchase, member_id: uuid.UUID) -> _Circumstances:
+    about = {"group": new.group_id, "member": member_id, "brand": new.brand_id}
+    found = await (await session.connection()).execute(_CIRCUMSTANCES, about)
+    months, owed, balance, pays_task = found.one()
+    return _Circumstances(ledger.Policy(lifetime_months=months), owed or 0, balance or 0, pays_task)
+
+
+_CIRCUMSTANCES = select(
+    select(PointsPolicy.lifetime_months).where(PointsPolicy.group_id == bindparam("group")).scalar_subquery(),
+    select(PointsOwed.points).where(PointsOwed.member_id == bindparam("member", type_=Uuid())).scalar_subquery(),
+    select(Account.balance)
+    .where(
+        Account.holder_id == bindparam("member", type_=Uuid()),
+        Account.asset == ledger.POINTS,
+        Account.purpose == Purpose.AVAILABLE,
     )
+    .scalar_subquery(),
+    tasks.offered(bindparam("brand", type_=Integer()), TaskEvent.BUY),
+)
 
 
 async def quote(
@@ -333,37 +369,47 @@ async def balance_of(session: Session, member_id: uuid.UUID) -> int:
 async def _earn(session: Session, member_id: uuid.UUID, new: NewPurchase, rank: int, at: datetime) -> Quote:
     day = earn_rules.day_of(at)
     rules = await earn_rules.rules_at(session, new.brand_id, at)
-    earned = earn_rules.quote(rules, new.parts, rank, await earn_rules.earned_on(session, member_id, day))
+    capped = any(rule.points_per_day_max is not None for rule in rules)
+    earned = earn_rules.quote(
+        rules, new.parts, rank, await earn_rules.earned_on(session, member_id, day) if capped else {}
+    )
     await earn_rules.count_earned(session, member_id, day, rules, earned)
     return earned
 
 
-async def _credit(session: Session, group_id: int, purchase: Purchase, now: datetime) -> int:
-    """Pay the points out, and at once take of them what is owed; how many that were."""
+async def _credit(session: Session, purchase: Purchase, about: _Circumstances, now: datetime) -> tuple[int, int]:
+    """Pay the points out, and at once take of them what is owed; how many that were, and the balance after it."""
     member_id, purchase_id = purchase.member_id, purchase.purchase_id
     # By member and not by purchase: what one transaction posts for one member then has one order of locks.
     source = ledger.issuance(purchase.brand_id, ledger.POINTS, member_id)
     account = AccountId(member_id, ledger.POINTS, Purpose.AVAILABLE)
-    expiry = ledger.lot_expiry(await ledger.policy_of(session, group_id), now)
     legs = (Leg(source, -purchase.points), Leg(account, purchase.points))
+    expiry = ledger.lot_expiry(about.policy, now)
     posted = await ledger.post(session, Transfer(purchase_id, "purchase", legs, lots_expire_at=expiry), now)
-    owing = await session.exec(
-        select(PointsOwed.points).where(PointsOwed.member_id == member_id, PointsOwed.points > 0).with_for_update()
-    )
-    repaid = min(owing.first() or 0, purchase.points, max(0, posted.balances[account]))
+    balance = posted.balances[account]
+    repaid = await _owed(session, member_id, min(purchase.points, max(0, balance))) if about.owed else 0
     if not repaid:
-        return 0
+        return 0, balance
+    # Of the very points that were earned just now.
     back = Transfer(
         derived_id("points-owed", purchase_id),
         "points owed",
         (Leg(account, -repaid), Leg(source, repaid)),
         undoes=purchase_id,
     )
-    await ledger.post(session, back, now)
+    balance = (await ledger.post(session, back, now)).balances[account]
     await session.exec(
         update(PointsOwed).where(col(PointsOwed.member_id) == member_id).values(points=PointsOwed.points - repaid)
     )
-    return repaid
+    return repaid, balance
+
+
+async def _owed(session: Session, member_id: uuid.UUID, most: int) -> int:
+    """How much of it can be paid off; the row stays locked."""
+    owing = await session.exec(
+        select(PointsOwed.points).where(PointsOwed.member_id == member_id, PointsOwed.points > 0).with_for_update()
+    )
+    return min(owing.first() or 0, most)
 
 
 def _purchase(
@@ -383,20 +429,26 @@ def _purchase(
     )
 
 
-def _parts(new: NewPurchase, purchase: Purchase, earned: Quote) -> list[PurchasePart]:
+def _parts(new: NewPurchase, purchase: Purchase, earned: Quote) -> list[dict[str, Any]]:
     quantities = [0, *(line.quantity for line in new.lines)]
     return [
-        PurchasePart(
-            member_id=purchase.member_id,
-            purchase_id=purchase.purchase_id,
-            number=number,
-            gtin=part.gtin,
-            quantity=quantity,
-            fen=part.fen,
-            points=points,
-        )
+        {
+            "member_id": purchase.member_id,
+            "purchase_id": purchase.purchase_id,
+            "number": number,
+            "gtin": part.gtin,
+            "quantity": quantity,
+            "fen": part.fen,
+            "points": points,
+        }
         for number, (part, quantity, points) in enumerate(zip(new.parts, quantities, earned.by_part, strict=True))
     ]
+
+
+@lru_cache
+def _claiming(on_postgresql: bool) -> Insert:
+    claiming = insert_into(Receipt, on_postgresql=on_postgresql).on_conflict_do_nothing()
+    return claiming.returning(table_of(Receipt).c.purchase_id)
 
 
 def _fingerprint(new: NewPurchase, member_id: uuid.UUID) -> bytes:

@@ -320,6 +320,8 @@ async def open_share(
         budget=_budget(packet),
         reason="red packet",
         now=now,
+        # Not into the packet: no share is made of it again, and the packet's end may have passed.
+        refund_to=_returns_to(program, packet),
     )
     await session.refresh(packet)
     return Opened(packet, number, amount, given)
@@ -432,14 +434,17 @@ async def _give_back(session: Session, packet: RedPacket, now: datetime) -> int:
     own = _budget(packet).accounts[0]
     left = (await ledger.balances_of(session, [own])).get(own, 0)
     if left:
-        program = await programs.get(session, packet.program_id)
-        budget = programs.budget_of(program, packet.asset)
-        # Always to the first stripe, where what is left of several packets makes a whole one again.
-        back: AccountId = (
-            ledger.issuance(program.brand_id, packet.asset, packet.packet_id) if budget is None else budget.accounts[0]
-        )
+        back = _returns_to(await programs.get(session, packet.program_id), packet)
         transfer = Transfer(
             derived_id("packet-left", packet.packet_id), "red packet left", (Leg(own, -left), Leg(back, left))
         )
         await ledger.post(session, transfer, now)
     return left
+
+
+def _returns_to(program: Program, packet: RedPacket) -> AccountId:
+    budget = programs.budget_of(program, packet.asset)
+    if budget is None:
+        return ledger.issuance(program.brand_id, packet.asset, packet.packet_id)
+    # Always to the first stripe, where what is left of several packets makes a whole one again.
+    return budget.accounts[0]

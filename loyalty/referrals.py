@@ -284,6 +284,7 @@ async def _give_both(
                 budget=_pair_budget(program, prize.asset, friend_id),
                 reason=f"referral, {who}",
                 now=now,
+                spread=friend_id,
             )
         )
     return Joined(program.program_id, given[0], given[1], is_new=True)

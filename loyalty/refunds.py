@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, LargeBinary, Text, update
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, LargeBinary, Text, bindparam, update
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
-from kit.db import Moment, Session, insert
+from kit.db import Moment, Session, insert, table_of
 from kit.errors import Conflict, Invalid
 from kit.ids import derived_id
-from loyalty import ledger, members, tiers, webhooks
+from loyalty import experience, ledger, members, tiers, webhooks
 from loyalty.experience import EntryKind, Figures
 from loyalty.ledger import AccountId, InsufficientBalance, Leg, Purpose, Transfer
+from loyalty.members import Member
 from loyalty.purchases import (
     LINES_MAX,
     PointsOwed,
@@ -131,11 +133,13 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
             "there is no such purchase", hint="Record the purchase first, then send its refund again."
         )
     owner_id = receipt.member_id
-    turn = await tiers.take(session, owner_id, receipt.brand_id, now)  # one refund of a purchase after the other
+    # One refund of a purchase after the other.
+    turn = await tiers.take(session, owner_id, receipt.brand_id, now, takes_back=True)
     purchase = await session.get_one(Purchase, (owner_id, new.purchase_id), populate_existing=True)
     refund_id = derived_id("refund", new.purchase_id, new.name)
     earlier = await session.get(Refund, (owner_id, refund_id))
-    holder_id = await _acting(session, owner_id)
+    holder = await _acting(session, owner_id)
+    holder_id = holder.member_id
     if earlier is not None:
         if earlier.fingerprint != _fingerprint(new):
             raise RefundReused(
@@ -144,10 +148,10 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
         balance = await balance_of(session, holder_id)
         return Refunded(earlier, purchase.refunded_fen, balance, turn.tier, is_new=False)
     shares = shares_of(new, purchase, await _parts_of(session, purchase))
-    points = sum([await _take_back(session, part, fen, quantity) for part, fen, quantity in shares])
+    points = await _take_back(session, shares)
     fen = sum(share[1] for share in shares)
     await _note(session, purchase, fen, points)
-    taken = await _take_points(session, refund_id, purchase, holder_id, points, now)
+    taken, balance = await _take_points(session, refund_id, purchase, holder, points, now)
     made = Refund(
         member_id=owner_id,
         refund_id=refund_id,
@@ -164,7 +168,7 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
     await session.flush()
     tier = await _uncount(session, turn, purchase, made, holder_id, now)
     await _tell(session, purchase, made, now)
-    return Refunded(made, purchase.refunded_fen, await balance_of(session, holder_id), tier, is_new=True)
+    return Refunded(made, purchase.refunded_fen, balance, tier, is_new=True)
 
 
 def _check(new: NewRefund) -> None:
@@ -192,12 +196,12 @@ def _fingerprint(new: NewRefund) -> bytes:
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).digest()
 
 
-async def _acting(session: Session, member_id: uuid.UUID) -> uuid.UUID:
+async def _acting(session: Session, member_id: uuid.UUID) -> Member:
     """Who has the points of a member: himself, or the one that he was merged into. Erased ones have theirs still."""
     member = await members.get(session, member_id)
     while member.merged_into is not None:
         member = await members.get(session, member.merged_into)
-    return member.member_id
+    return member
 
 
 async def _parts_of(session: Session, purchase: Purchase) -> list[PurchasePart]:
@@ -247,33 +251,40 @@ def points_back(part: PurchasePart, fen: int) -> int:
     return part.points - kept - part.points_back
 
 
-async def _take_back(session: Session, part: PurchasePart, fen: int, quantity: int) -> int:
-    """Note what is given back of a part; the points that it takes back. Raises RefundTooLarge."""
-    points = points_back(part, fen)
-    changed = await session.exec(
-        update(PurchasePart)
-        .where(
-            col(PurchasePart.member_id) == part.member_id,
-            col(PurchasePart.purchase_id) == part.purchase_id,
-            col(PurchasePart.number) == part.number,
-            col(PurchasePart.refunded_fen) == part.refunded_fen,
-            col(PurchasePart.refunded_fen) + fen <= col(PurchasePart.fen),
-            col(PurchasePart.refunded_quantity) + quantity <= col(PurchasePart.quantity),
-        )
-        .values(
-            refunded_fen=PurchasePart.refunded_fen + fen,
-            refunded_quantity=PurchasePart.refunded_quantity + quantity,
-            points_back=PurchasePart.points_back + points,
-        )
-        .returning(col(PurchasePart.number))
-        .execution_options(synchronize_session=False)
-    )
-    if changed.first() is None:
-        raise RefundTooLarge(
-            f"line {part.number} has {part.fen - part.refunded_fen} fen and a quantity of "
-            f"{part.quantity - part.refunded_quantity} left to be refunded"
-        )
+async def _take_back(session: Session, shares: Sequence[Share]) -> int:
+    """Note what is given back of each part; the points that it takes back. Raises RefundTooLarge."""
+    rows, points = [], 0
+    for part, fen, quantity in shares:
+        back = points_back(part, fen)
+        points += back
+        fen_left, quantity_left = part.fen - part.refunded_fen, part.quantity - part.refunded_quantity
+        if fen > fen_left or quantity > quantity_left:
+            raise RefundTooLarge(
+                f"line {part.number} has {fen_left} fen and a quantity of {quantity_left} left to be refunded"
+            )
+        key = {"member": part.member_id, "purchase": part.purchase_id, "part": part.number}
+        rows.append(key | {"before": part.refunded_fen, "given": fen, "items": quantity, "back": back})
+    done = await (await session.connection()).execute(_TAKING_BACK, rows)
+    if done.rowcount != len(rows):
+        raise RefundTooLarge("another refund of this purchase came first", hint="Look at what is left of it.")
     return points
+
+
+_PARTS = table_of(PurchasePart)
+_TAKING_BACK = (
+    update(_PARTS)
+    .where(
+        _PARTS.c.member_id == bindparam("member"),
+        _PARTS.c.purchase_id == bindparam("purchase"),
+        _PARTS.c.number == bindparam("part"),
+        _PARTS.c.refunded_fen == bindparam("before"),
+    )
+    .values(
+        refunded_fen=_PARTS.c.refunded_fen + bindparam("given"),
+        refunded_quantity=_PARTS.c.refunded_quantity + bindparam("items"),
+        points_back=_PARTS.c.points_back + bindparam("back"),
+    )
+)
 
 
 async def _note(session: Session, purchase: Purchase, fen: int, points: int) -> None:
@@ -285,21 +296,26 @@ async def _note(session: Session, purchase: Purchase, fen: int, points: int) -> 
             col(Purchase.refunded_fen) + fen <= col(Purchase.paid_fen),
         )
         .values(refunded_fen=Purchase.refunded_fen + fen, points_back=Purchase.points_back + points)
-        .returning(col(Purchase.purchase_id))
+        .returning(col(Purchase.refunded_fen), col(Purchase.points_back))
         .execution_options(synchronize_session=False)
     )
-    if changed.first() is None:
+    row = changed.first()
+    if row is None:
         raise RefundTooLarge("more would be refunded than was paid")
-    await session.refresh(purchase)
+    set_committed_value(purchase, "refunded_fen", row[0])
+    set_committed_value(purchase, "points_back", row[1])
 
 
 async def _take_points(
-    session: Session, refund_id: uuid.UUID, purchase: Purchase, member_id: uuid.UUID, points: int, now: datetime
-) -> int:
-    """Take points off the member's account, as many as may be; what is short is owed. How many were taken."""
-    group_id = (await members.get(session, member_id)).group_id
-    debt_max = (await ledger.policy_of(session, group_id)).debt_max_points
-    taken = 0
+    session: Session, refund_id: uuid.UUID, purchase: Purchase, member: Member, points: int, now: datetime
+) -> tuple[int, int]:
+    """Take points off the member's account, as many as may be; what is short is owed.
+
+    How many were taken, and the balance after it.
+    """
+    member_id = member.member_id
+    debt_max = (await ledger.policy_of(session, member.group_id)).debt_max_points if points else 0
+    taken, after = 0, None
     for _try in range(_TRIES if points else 0):
         balance = await ledger.spendable(session, member_id, now)
         amount = min(points, max(0, balance + debt_max))
@@ -307,10 +323,10 @@ async def _take_points(
             break
         try:
             async with session.begin_nested():  # he may be spending just now, and then less is there than we saw
-                await ledger.post(session, _reversal(refund_id, purchase, member_id, amount), now)
+                posted = await ledger.post(session, _reversal(refund_id, purchase, member_id, amount), now)
         except InsufficientBalance:
             continue
-        taken = amount
+        taken, after = amount, posted.balances[AccountId(member_id, ledger.POINTS, Purpose.AVAILABLE)]
         break
     if taken < points:
         owed = insert(session, PointsOwed).values(member_id=member_id, points=points - taken)
@@ -319,7 +335,7 @@ async def _take_points(
                 index_elements=["member_id"], set_={"points": col(PointsOwed.points) + owed.excluded["points"]}
             )
         )
-    return taken
+    return taken, await balance_of(session, member_id) if after is None else after
 
 
 def _reversal(refund_id: uuid.UUID, purchase: Purchase, member_id: uuid.UUID, amount: int) -> Transfer:
@@ -340,12 +356,10 @@ async def _uncount(
     await turn.enter(NewEntry(made.refund_id, EntryKind.REFUND, figures, purchase.at, of_entry=purchase.purchase_id))
     if holder_id == turn.card.member_id:
         return turn.tier
-    other = await tiers.take(session, holder_id, purchase.brand_id, now)
-    copies = [entry for entry in other.entries if entry.origin_id == purchase.purchase_id]
-    if copies:
-        await other.enter(
-            NewEntry(made.refund_id, EntryKind.REFUND, figures, purchase.at, of_entry=copies[-1].entry_id)
-        )
+    other = await tiers.take(session, holder_id, purchase.brand_id, now, takes_back=True)
+    copy = await experience.copy_of(session, holder_id, purchase.brand_id, purchase.purchase_id)
+    if copy is not None:
+        await other.enter(NewEntry(made.refund_id, EntryKind.REFUND, figures, purchase.at, of_entry=copy.entry_id))
     return other.tier
 
 

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, CheckConstraint, Column, LargeBinary, delete, update
 from sqlmodel import Field, SQLModel, col, select
@@ -79,6 +79,16 @@ class OneTimeCodeTooSoon(TooMany):
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the next code can be sent in {retry_after_s} s", hint="Use the code that was sent, or wait.")
+        self.retry_after_s = retry_after_s
+
+
+class OneTimeCodeTriesLimited(TooMany):
+    """Too many codes were typed from one network. `retry_after_s` says when the next is looked at."""
+
+    code = "OneTimeCodeTriesLimited"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many codes were typed from here; the next is looked at in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
@@ -146,13 +156,21 @@ class CodeCheck:
 
 
 async def issue_code(
-    session: Session, vault: Vault, group_id: int, phone: str, now: datetime, asker: Asker | None = None
+    session: Session,
+    vault: Vault,
+    group_id: int,
+    phone: str,
+    now: datetime,
+    asker: Asker | None = None,
+    *,
+    is_sent: bool = True,
 ) -> IssuedCode:
     """Make a new code for a number; the one before it is void.
 
     Send it after the commit: a code that is sent but not stored helps nobody, one stored but not sent only costs the
     pause until the next. Raises PhoneInvalid, and OneTimeCodeTooSoon: one in 60 s, five in an hour, and the limits of
     `loyalty.code_limits`; it does not tell which. `asker`: from where it is asked for, None where that is not limited.
+    `is_sent` False: it is shown to who asks, as in a sandbox, and counts for nobody's phone.
     """
     phone_e164 = parse_phone(phone)
     fingerprint = phone_fingerprint(vault, group_id, phone_e164)
@@ -164,7 +182,7 @@ async def issue_code(
         .returning(col(OneTimeCode.sent_at))
     )
     sent = [datetime.fromisoformat(moment) for moment in locked.scalar_one()]
-    wait = _wait(sent, now) or await code_limits.take(session, vault, phone_e164, asker, now)
+    wait = _wait(sent, now) or await code_limits.take(session, vault, phone_e164 if is_sent else None, asker, now)
     if wait:
         raise OneTimeCodeTooSoon(-(-wait // timedelta(seconds=1)))
     code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
@@ -190,6 +208,13 @@ def _wait(sent: Sequence[datetime], now: datetime) -> timedelta:
     if len(sent) >= CODES_PER_WINDOW_MAX:
         waits.append(sent[-CODES_PER_WINDOW_MAX] + CODE_WINDOW - now)
     return max(waits)
+
+
+async def count_try(session: Session, vault: Vault, asker: Asker, now: datetime) -> None:
+    """Count a code that somebody typed, before it is looked at. Raises OneTimeCodeTriesLimited."""
+    wait = await code_limits.take_try(session, vault, asker, now)
+    if wait is not None:
+        raise OneTimeCodeTriesLimited(-(-wait // timedelta(seconds=1)))
 
 
 async def check_code(
@@ -297,6 +322,27 @@ SIGNED_IN: Sequence[Step] = (
     ),
 )
 """Steps that go on only for a member who is signed in, and keep him from being merged or erased meanwhile."""
+
+
+VISITING_PARAMETERS: Mapping[str, Kind] = {**SIGNED_IN_PARAMETERS, "visits": Kind.BOOLEAN}
+VISITING: Sequence[Step] = (
+    Step(
+        """
+        SELECT opened.member_id FROM member_session AS opened JOIN member AS whose ON whose.member_id = opened.member_id
+        WHERE opened.member_id = :member AND opened.token_hash = :token AND opened.expires_at > :now
+            AND whose.phone_sealed IS NOT NULL AND whose.merged_into IS NULL
+        """,
+        gives={"visitor": Kind.UUID},
+        when="visits",
+    ),
+)
+"""Steps that tell who visits, as `member_of`; None for somebody who is not signed in."""
+
+
+def visiting_values(token: str | None) -> dict[str, Any]:
+    """The parameters of `VISITING`, but for the time. `token` is what the visitor shows, if anything."""
+    member_id, token_hash = (session_key(token) if token else None) or (None, None)
+    return {"member": member_id, "token": token_hash, "visits": member_id is not None}
 
 
 async def close_session(session: Session, token: str) -> None:

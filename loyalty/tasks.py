@@ -1,5 +1,6 @@
 """Tasks: things that a brand wants done, each paid once: a profile filled in, a first scan, a purchase, a visit."""
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +11,19 @@ from typing import Any, ClassVar
 from sqlalchemy import ColumnElement, Text, UniqueConstraint, exists
 from sqlmodel import Field, SQLModel, col, select
 
-from kit.db import Moment, Session, insert
+from kit.db import Database, Moment, Session, insert
 from kit.ids import derived_id
 from kit.vault import Vault
 from loyalty import allowances, prizes, programs
 from loyalty.allowances import AllowanceUsedUp
-from loyalty.budgets import BudgetUsedUp
 from loyalty.draws import catalogue, plays
+from loyalty.members import Member
 from loyalty.prizes import Given, Prize, PrizeKind
-from loyalty.programs import Program, ProgramKind, ProgramStatus
+from loyalty.programs import CardNeeded, Program, ProgramKind, ProgramNotOpen, ProgramStatus, ProgramUnknown
+from loyalty.referrals import acting_for
 
 SUBJECT_CHARACTERS_MAX = 80
+_PASSED_OVER = (AllowanceUsedUp, *prizes.NOT_GIVEN, CardNeeded, ProgramUnknown, ProgramNotOpen)
 
 
 class TaskEvent(StrEnum):
@@ -153,50 +156,76 @@ def offered(brand_id: ColumnElement[int] | int, event: TaskEvent) -> ColumnEleme
 
 
 async def happened(
-    session: Session,
+    database: Database,
     vault: Vault,
     *,
     member_id: uuid.UUID,
     brand_id: int,
     event: TaskEvent,
     subject_id: str,
+    at: datetime,
     now: datetime,
-    device: str | None = None,
 ) -> list[Completed]:
-    """Pay every task of the brand that this event does; one indexed statement where there is none.
+    """Pay every task of the brand that this event does, each in a transaction of its own, in the order of their making.
 
-    `subject_id` is what it happened to, a purchase's id for example. Never refuses: a task that is used up, paid or not
-    for this member is passed over, and the event itself goes on. Tasks are paid in the order of their making.
+    `subject_id` is what it happened to, a purchase's id for example, and `at` is when: it decides on period and
+    program. Whoever the member was merged into is paid, and nothing that either was paid before. Never refuses: a task
+    that is used up, paid or not for this member is passed over. Again pays nothing more.
     """
+    # One transaction for all would hold one program's budget, and the member's account, while it waits for the next.
+    async with database.reading() as session:
+        due = await _due(session, member_id, brand_id, event, subject_id, at)
+    done = []
+    for program_id in due:
+        with contextlib.suppress(*_PASSED_OVER):
+            async with database.writing() as session:
+                paid = await complete(
+                    session,
+                    vault,
+                    program_id=program_id,
+                    member_id=await _payee(session, member_id),
+                    subject_id=subject_id,
+                    at=at,
+                    now=now,
+                )
+            done.append(paid)
+    return done
+
+
+async def _due(
+    session: Session, member_id: uuid.UUID, brand_id: int, event: TaskEvent, subject_id: str, at: datetime
+) -> list[uuid.UUID]:
+    """The tasks to pay, less those that were paid to the member or to whom he was merged into since."""
+    people = {member_id, await acting_for(session, member_id)}
+    paid = exists().where(
+        col(TaskCompletion.member_id).in_(people),
+        col(TaskCompletion.program_id) == col(Program.program_id),
+        col(TaskCompletion.period).in_([_period(period, at) for period in Period])
+        | (col(TaskCompletion.subject_id) == subject_id),
+    )
     found = await session.exec(
-        select(Program)
+        select(Program.program_id)
         .where(
             Program.brand_id == brand_id,
             Program.kind == ProgramKind.TASK,
             Program.event == event,
             Program.status == ProgramStatus.ACTIVE,
-            col(Program.starts_at) <= now,
-            col(Program.ends_at).is_(None) | (col(Program.ends_at) > now),
+            col(Program.starts_at) <= at,
+            col(Program.ends_at).is_(None) | (col(Program.ends_at) > at),
+            ~paid,
         )
         .order_by(col(Program.program_id))
     )
-    done = []
-    for program in found.all():
-        try:
-            async with session.begin_nested():
-                paid = await complete(
-                    session,
-                    vault,
-                    program_id=program.program_id,
-                    member_id=member_id,
-                    subject_id=subject_id,
-                    device=device,
-                    now=now,
-                )
-        except (AllowanceUsedUp, BudgetUsedUp, programs.CardNeeded, programs.ProgramUnknown, programs.ProgramNotOpen):
-            continue
-        done.append(paid)
-    return done
+    return list(found)
+
+
+async def _payee(session: Session, member_id: uuid.UUID) -> uuid.UUID:
+    """Who acts for the member; nobody merges him with another before this transaction ends."""
+    while True:
+        acting = await acting_for(session, member_id)
+        held = select(Member.merged_into).where(Member.member_id == acting)
+        if (await session.exec(held.with_for_update(read=True))).first() is None:
+            return acting
 
 
 async def complete(
@@ -207,20 +236,23 @@ async def complete(
     member_id: uuid.UUID,
     subject_id: str,
     now: datetime,
+    at: datetime | None = None,
     device: str | None = None,
 ) -> Completed:
     """Pay one task, once a period and once for its subject; a second time changes nothing.
 
+    `at` is when it was done, None: now. It has to lie within the program's time, and decides on the period.
     Raises ProgramUnknown, ProgramNotOpen, CardNeeded, ProgramInvalid (subject), AllowanceUsedUp (device), BudgetUsedUp
     and what `prizes.give` raises; the caller's transaction must then be rolled back.
     """
     programs.require(
         [(f"subject: 1 to {SUBJECT_CHARACTERS_MAX} characters", not 1 <= len(subject_id) <= SUBJECT_CHARACTERS_MAX)]
     )
-    program = await programs.open_for(session, program_id, member_id, ProgramKind.TASK, now)
+    at = at or now
+    program = await programs.open_for(session, program_id, member_id, ProgramKind.TASK, at)
     rules = rules_of(program)
-    period = _period(rules.period, now)
-    row = {"member_id": member_id, "program_id": program_id, "period": period, "subject_id": subject_id, "at": now}
+    period = _period(rules.period, at)
+    row = {"member_id": member_id, "program_id": program_id, "period": period, "subject_id": subject_id, "at": at}
     taken = await session.exec(
         insert(session, TaskCompletion).values(row).on_conflict_do_nothing().returning(col(TaskCompletion.period))
     )
@@ -255,8 +287,8 @@ async def complete(
     return Completed(program_id, given, rules.chances, is_new=True)
 
 
-def _period(period: Period, now: datetime) -> str:
-    today = allowances.day_of(now)
+def _period(period: Period, at: datetime) -> str:
+    today = allowances.day_of(at)
     if period is Period.DAILY:
         return today.isoformat()
     if period is Period.WEEKLY:

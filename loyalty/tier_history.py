@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile, zip_longest
 
-from loyalty.experience import Counted, Figures, figures_at, netted, period_end_after
+from loyalty.experience import Counted, Figures, Window, add_months, netted, period_end_after
 from loyalty.tier_rules import RuleBook, Rules
+
+_TURNS_MAX = 60
 
 
 class Reason(StrEnum):
@@ -62,13 +65,54 @@ class Change:
 def advance(
     state: State, entries: Sequence[Counted], book: RuleBook, until: datetime
 ) -> tuple[State, tuple[Change, ...]]:
-    """The state at a moment, and the changes since `state`. `entries` are all those of the card, by `seq`."""
+    """The state at a moment, and the changes since `state`.
+
+    `entries` are those of the card by `seq`, at least the ones that `counts_since` and `recalls_since` ask for.
+    """
     fold = _Fold(state, entries, book)
-    for entry in entries:
-        if entry.seq > state.seq and entry.recorded_at <= until:
-            fold.take(entry)
+    due = [entry for entry in entries if entry.seq > state.seq and entry.recorded_at <= until]
+    for entry, following in zip_longest(due, due[1:]):
+        fold.take(entry, is_last=not _taken_back_together(entry, following))
     fold.pass_time(until, len(book.versions))
     return fold.state, tuple(fold.changes)
+
+
+def _taken_back_together(entry: Counted, following: Counted | None) -> bool:
+    # What one merge brought to a card is taken back as one thing, and decided on once.
+    if following is None or entry.of_entry is None or following.of_entry is None:
+        return False
+    return entry.origin_id is not None and entry.origin_id == following.origin_id
+
+
+def counts_since(state: State, book: RuleBook) -> datetime | None:
+    """What happened by then has no weight in anything that is decided from `state` on; None: everything may have."""
+    if state.moment is None:
+        return None
+    return add_months(state.moment, -max(rules.window_months for rules in (Rules(), *book.versions)))
+
+
+def recalls_since(state: State, book: RuleBook, moment: datetime) -> datetime:
+    """The same for a decision at `moment` on something that is taken back."""
+    begin = _memory_begin(book, state.version, moment)
+    return add_months(begin, -max(rules.window_months for rules in (Rules(), *book.versions)))
+
+
+def _memory_begin(book: RuleBook, version: int, moment: datetime) -> datetime:
+    """From when on a card's history makes what it is at a moment, whatever it was before.
+
+    A rank that is not deserved falls after a period and its grace. So of two histories with the same entries the one of
+    the higher rank falls to what is deserved within that time, or both are the same from then on; the higher of the two
+    ranks has become lower, unless the rules changed meanwhile, and there are only so many.
+    """
+    held = (Rules(), *book.versions[:version])
+    months, days = max(rules.period_months for rules in held), max(rules.grace_days for rules in held)
+    turns = ranks = 1 + max(rules.top_rank for rules in held)
+    while True:
+        begin = add_months(moment, -turns * months) - timedelta(days=turns * days)
+        changed = sum(rules.valid_from is not None and rules.valid_from > begin for rules in held)
+        if ranks + changed <= turns or turns == _TURNS_MAX:
+            return begin
+        turns = min(ranks + changed, _TURNS_MAX)
 
 
 def next_check(state: State, book: RuleBook) -> datetime | None:
@@ -85,30 +129,39 @@ class _Fold:
         self.changes: list[Change] = []
         self._entries = entries
         self._book = book
+        self._window: Window | None = None
 
     @property
     def _rules(self) -> Rules:
         return self._book.version(self.state.version)
 
-    def take(self, entry: Counted) -> None:
-        """Decide on the next entry, at the moment when it was recorded."""
+    def take(self, entry: Counted, *, is_last: bool = True) -> None:
+        """Decide on the next entry, at the moment when it was recorded; or only count it, if it is not the last."""
         # Clocks differ between servers: time never runs backwards for one card.
         moment = max(entry.recorded_at, self.state.moment or entry.recorded_at)
         self.pass_time(moment, entry.rules_version)
         self.state = replace(self.state, seq=entry.seq, moment=moment)
+        if self._window is not None:
+            self._window.add(entry)
         if entry.grant_rank and entry.granted_until is not None and entry.granted_until > moment:
             self._grant(entry.grant_rank, entry.granted_until, moment)
-        honest = self._honest(entry, moment) if entry.of_entry is not None else None
-        if honest is not None:
-            self.state = replace(self.state, granted_rank=honest.granted_rank, granted_until=honest.granted_until)
+        if not is_last:
+            return
+        left: list[Counted] = []
+        if entry.of_entry is not None:
+            left = netted([known for known in self._entries if known.seq <= entry.seq])
+            rank, until = _granted(left, moment)
+            self.state = replace(self.state, granted_rank=rank, granted_until=until)
         deserved = self._deserved(moment)
         if deserved > self.state.rank:
             self._change(deserved, Reason.EARNED, moment, None)
         elif deserved == self.state.rank:
             if self.state.until is not None:
                 self._change(deserved, Reason.KEPT, moment, None)
-        elif honest is not None and honest.rank < self.state.rank:
-            self._change(honest.rank, Reason.REFUNDED, moment, honest.until)
+        elif entry.of_entry is not None:
+            honest = self._honest(left, moment)
+            if honest.rank < self.state.rank:
+                self._change(honest.rank, Reason.REFUNDED, moment, honest.until)
 
     def _grant(self, rank: int, until: datetime, moment: datetime) -> None:
         held = (self.state.granted_rank, self.state.granted_until or moment)
@@ -118,12 +171,18 @@ class _Fold:
         if given > self.state.rank:
             self._change(given, Reason.GRANTED, moment, None)
 
-    def _honest(self, entry: Counted, moment: datetime) -> State:
+    def _honest(self, left: Sequence[Counted], moment: datetime) -> State:
         # What the card would be, had there never been more of the purchase than what is left of it: so a tier that was
         # bought and sent back is gone at once, while one that was reached otherwise keeps its period and its grace.
-        known = netted([known for known in self._entries if known.seq <= entry.seq])
-        fold = _Fold(State(), known, self._book)
-        for past in known:
+        begin = _memory_begin(self._book, self.state.version, moment)
+        earlier = list(takewhile(lambda past: past.recorded_at <= begin, left))
+        rank, until = _granted(earlier, begin)
+        seq = earlier[-1].seq if earlier else 0
+        version = min(self._book.in_force(begin).version, self.state.version)
+        begun = State(granted_rank=rank, granted_until=until, moment=begin, seq=seq, version=version)
+        fold = _Fold(begun, left, self._book)
+        fold.state = replace(begun, rank=fold._deserved(begin))
+        for past in left[len(earlier) :]:
             fold.take(past)
         fold.pass_time(moment, self.state.version)
         return fold.state
@@ -168,6 +227,7 @@ class _Fold:
 
     def _rules_change(self, moment: datetime) -> None:
         self.state = replace(self.state, version=self.state.version + 1)
+        self._window = None
         if self.state.rank > self._rules.top_rank:
             self._change(self._rules.top_rank, Reason.RULES, moment, None)
         deserved = self._deserved(moment)
@@ -190,8 +250,12 @@ class _Fold:
             self._change(deserved, Reason.LOWERED, moment, None)
 
     def _figures(self, moment: datetime) -> Figures:
-        known = (entry for entry in self._entries if entry.seq <= self.state.seq)
-        return figures_at(known, moment, self._rules.window_months, self._rules.keep_permille)
+        if self._window is None:
+            self._window = Window(self._rules.window_months, self._rules.keep_permille)
+            for entry in self._entries:
+                if entry.seq <= self.state.seq:
+                    self._window.add(entry)
+        return self._window.figures(moment)
 
     def _deserved(self, moment: datetime) -> int:
         earned = self._rules.rank_for(self._figures(moment))
@@ -215,3 +279,15 @@ class _Fold:
         )
         since = before.since if rank == before.rank else moment
         self.state = replace(before, rank=rank, since=since, until=until, changes=before.changes + 1)
+
+
+def _granted(left: Sequence[Counted], moment: datetime) -> tuple[int, datetime | None]:
+    """The given tier that holds at a moment, and until when, by what is left of the entries so far."""
+    rank, until, at = 0, None, None
+    for entry in left:
+        at = entry.recorded_at if at is None else max(at, entry.recorded_at)
+        if until is not None and until <= at:
+            rank, until = 0, None
+        if entry.grant_rank and entry.granted_until is not None and entry.granted_until > at:
+            rank, until = max((entry.grant_rank, entry.granted_until), (rank, until or at))
+    return (0, None) if until is None or until <= moment else (rank, until)

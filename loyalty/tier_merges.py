@@ -23,8 +23,8 @@ async def merge(
     """
     for brand_id in await _brands_of(session, source_id):
         turn = await tiers.take(session, target_id, brand_id, now)
-        for entry in experience.netted(await _entries(session, source_id, brand_id)):
-            await turn.enter(
+        await turn.enter_all(
+            [
                 NewEntry(
                     _copy_id(merge_id, entry),
                     EntryKind.MERGED,
@@ -34,7 +34,9 @@ async def merge(
                     grant_rank=entry.grant_rank,
                     granted_until=entry.granted_until,
                 )
-            )
+                for entry in experience.netted(await _entries(session, source_id, brand_id))
+            ]
+        )
 
 
 async def unmerge(
@@ -42,20 +44,26 @@ async def unmerge(
 ) -> None:
     """Take back from the target's cards what the merge gave them; a tier that rested on it is gone at once."""
     for brand_id in await _brands_of(session, source_id):
-        turn = await tiers.take(session, target_id, brand_id, now)
+        turn = await tiers.take(session, target_id, brand_id, now, takes_back=True)
         copied = {_copy_id(merge_id, entry) for entry in await _entries(session, source_id, brand_id)}
-        for entry in experience.netted(turn.entries):
-            if entry.entry_id in copied:
-                given = entry.figures
-                await turn.enter(
-                    NewEntry(
-                        derived_id("unmerged", entry.entry_id),
-                        EntryKind.MERGED,
-                        Figures(-given.purchases, -given.fen, -given.experience),
-                        entry.at,
-                        of_entry=entry.entry_id,
-                    )
+        given = [
+            entry
+            for entry in experience.netted(await _entries(session, target_id, brand_id))
+            if entry.entry_id in copied
+        ]
+        await turn.enter_all(
+            [
+                NewEntry(
+                    derived_id("unmerged", entry.entry_id),
+                    EntryKind.MERGED,
+                    Figures(-entry.figures.purchases, -entry.figures.fen, -entry.figures.experience),
+                    entry.at,
+                    of_entry=entry.entry_id,
+                    origin_id=merge_id,
                 )
+                for entry in given
+            ]
+        )
 
 
 def _copy_id(merge_id: uuid.UUID, entry: Counted) -> uuid.UUID:

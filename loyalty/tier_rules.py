@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Text
+from sqlalchemy import JSON, BigInteger, BindParameter, CheckConstraint, Column, Engine, ScalarSelect, Text, func
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.db import Moment, Session, insert
@@ -134,6 +135,9 @@ class Rules:
         return Figures(counts, paid_fen, experience)
 
 
+_BOOKS_KNOWN_MAX = 1_000
+
+
 @dataclass(frozen=True)
 class RuleBook:
     """Every version of one brand's rules, oldest first."""
@@ -184,9 +188,32 @@ class TierRules(SQLModel, table=True):
     ladder: list[dict[str, Any]] = Field(sa_column=Column(JSON, nullable=False))
 
 
+_known: WeakKeyDictionary[Engine, dict[tuple[int, int | None, datetime | None], RuleBook]] = WeakKeyDictionary()
+
+
 async def book_of(session: Session, brand_id: int) -> RuleBook:
     """The brand's rules, all versions of them."""
     return (await books_of(session, [brand_id]))[brand_id]
+
+
+def newest(brand_id: BindParameter[int]) -> tuple[ScalarSelect[int], ScalarSelect[datetime]]:
+    """SQL: number and making of a brand's newest version, for who asks something else anyway; see `known_book`."""
+    of_brand = col(TierRules.brand_id) == brand_id
+    number = select(func.max(TierRules.version)).where(of_brand).scalar_subquery()
+    return number, select(func.max(TierRules.created_at)).where(of_brand).scalar_subquery()
+
+
+async def known_book(session: Session, brand_id: int, version: int | None, created_at: datetime | None) -> RuleBook:
+    """The book whose newest version is this one: versions never change, so it is read once in a process."""
+    known = _known.setdefault(session.get_bind().engine, {})
+    book = known.get((brand_id, version, created_at))
+    if book is None:
+        book = await book_of(session, brand_id)
+        if len(known) >= _BOOKS_KNOWN_MAX:
+            known.clear()
+        if len(book.versions) == (version or 0):
+            known[brand_id, version, created_at] = book
+    return book
 
 
 async def books_of(session: Session, brand_ids: Collection[int]) -> dict[int, RuleBook]:

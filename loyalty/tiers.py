@@ -8,14 +8,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import structlog
-from sqlalchemy import BigInteger, CheckConstraint, Text, Uuid, bindparam, or_, update
+from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, Text, Uuid, bindparam, or_, update
 from sqlmodel import Field, SQLModel, and_, col, func, select
 
 from kit.clock import Clock
-from kit.db import Database, Moment, Session, insert, table_of
+from kit.db import Database, Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import NotFound
 from kit.ids import derived_id
 from loyalty import experience, tier_history, tier_rules, tier_words, webhooks
@@ -110,7 +111,10 @@ class Turn:
     book: RuleBook
     now: datetime
     entries: list[Counted]
+    """Those that count for what is decided here, by `seq`."""
     state: State
+    since: datetime | None
+    """From when on they are known; None: all are."""
 
     @property
     def tier(self) -> Tier:
@@ -118,35 +122,50 @@ class Turn:
 
     async def enter(self, new: NewEntry) -> bool:
         """Count something and decide at once; False when it was counted before."""
+        return await self.enter_all([new]) == 1
+
+    async def enter_all(self, news: Sequence[NewEntry]) -> int:
+        """The same for several things, one after the other; how many were not counted before."""
+        if not news:
+            return 0
         recorded_at = max(self.now, self.state.moment or self.now)
-        entry = ExperienceEntry(
-            member_id=self.card.member_id,
-            entry_id=new.entry_id,
-            kind=new.kind,
-            brand_id=self.card.brand_id,
-            seq=self.entries[-1].seq + 1 if self.entries else 1,
-            purchases=new.figures.purchases,
-            fen=new.figures.fen,
-            experience=new.figures.experience,
-            at=new.at,
-            recorded_at=recorded_at,
-            rules_version=self.book.in_force(recorded_at).version,
-            of_entry=new.of_entry,
-            origin_id=new.origin_id,
-            grant_rank=new.grant_rank,
-            granted_until=new.granted_until,
-        )
-        made = await self.session.exec(
-            insert(self.session, ExperienceEntry)
-            .values(**entry.model_dump())
-            .on_conflict_do_nothing(index_elements=["member_id", "entry_id", "kind"])
-            .returning(col(ExperienceEntry.seq))
-        )
-        if made.first() is None:
-            return False
-        self.entries.append(experience.counted(entry))
-        await self.settle(recorded_at)
-        return True
+        if self.state.rank and any(new.of_entry is not None for new in news):
+            await self._recall(tier_history.recalls_since(self.state, self.book, recorded_at))
+        seq = max(self.state.seq, self.entries[-1].seq if self.entries else 0)
+        rows = [self._row(new, seq + number, recorded_at) for number, new in enumerate(news, 1)]
+        connection = await self.session.connection()
+        made = await connection.execute(_entering(is_postgresql(self.session)), rows[0] if len(rows) == 1 else rows)
+        fresh = {tuple(row) for row in made}
+        self.entries += [
+            experience.counted(ExperienceEntry(**row)) for row in rows if (row["entry_id"], row["kind"]) in fresh
+        ]
+        if fresh:
+            await self.settle(recorded_at)
+        return len(fresh)
+
+    async def _recall(self, since: datetime) -> None:
+        if self.since is not None and since < self.since:
+            self.entries = await _entries(self.session, self.card, since)
+            self.since = since
+
+    def _row(self, new: NewEntry, seq: int, recorded_at: datetime) -> dict[str, Any]:
+        return {
+            "member_id": self.card.member_id,
+            "entry_id": new.entry_id,
+            "kind": str(new.kind),
+            "brand_id": self.card.brand_id,
+            "seq": seq,
+            "purchases": new.figures.purchases,
+            "fen": new.figures.fen,
+            "experience": new.figures.experience,
+            "at": new.at,
+            "recorded_at": recorded_at,
+            "rules_version": self.book.in_force(recorded_at).version,
+            "of_entry": new.of_entry,
+            "origin_id": new.origin_id,
+            "grant_rank": new.grant_rank,
+            "granted_until": new.granted_until,
+        }
 
     async def settle(self, until: datetime) -> None:
         """Decide on everything that is due by then."""
@@ -156,24 +175,50 @@ class Turn:
             await _store(self.session, [(self.card, self.state, changes, self.book)], self.now)
 
 
-async def take(session: Session, member_id: uuid.UUID, brand_id: int, now: datetime) -> Turn:
+async def take(
+    session: Session, member_id: uuid.UUID, brand_id: int, now: datetime, *, takes_back: bool = False
+) -> Turn:
     """Take a card's turn: it is locked, and settled up to now. Raises CardUnknown.
 
-    Take it before anything is posted to the ledger in the same transaction.
+    Take it before anything is posted to the ledger in the same transaction. `takes_back`: something will be entered
+    that takes back an earlier entry, for which more has to be known.
     """
-    found = await session.exec(
-        select(Card)
-        .where(Card.member_id == member_id, Card.brand_id == brand_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    card = found.first()
-    if card is None:
+    row = (await session.exec(_TAKING, params={"member": member_id, "brand": brand_id})).first()
+    if row is None:
         raise CardUnknown("the member has no card of this brand", hint="Let the member join the brand first.")
-    entries = (await experience.entries_of(session, [(member_id, brand_id)]))[member_id, brand_id]
-    turn = Turn(session, card, await tier_rules.book_of(session, brand_id), now, entries, state_of(card))
-    await turn.settle(max(now, card.tier_moment or now))
+    card, version, created_at = row
+    book = await tier_rules.known_book(session, brand_id, version, created_at)
+    since = tier_history.counts_since(state_of(card), book)
+    if takes_back and since is not None and card.tier_rank:
+        moment = max(now, card.tier_moment or now)
+        since = min(since, tier_history.recalls_since(state_of(card), book, moment))
+    turn = Turn(session, card, book, now, await _entries(session, card, since), state_of(card), since)
+    # Another server's clock may be ahead; what it recorded is decided before anything else.
+    await turn.settle(max([now, *(entry.recorded_at for entry in turn.entries[-1:]), card.tier_moment or now]))
     return turn
+
+
+async def _entries(session: Session, card: Card, since: datetime | None) -> list[Counted]:
+    return await experience.entries_since(session, card, since)
+
+
+async def _counting(
+    session: Session, cards: Sequence[Card], books: Mapping[int, RuleBook]
+) -> dict[tuple[uuid.UUID, int], list[Counted]]:
+    """The entries of cards that count for whatever is decided from now on."""
+    begins = [tier_history.counts_since(state_of(card), books[card.brand_id]) for card in cards]
+    known = [begin for begin in begins if begin is not None]
+    since = min(known) if known and len(known) == len(begins) else None
+    return await experience.entries_of(session, [(card.member_id, card.brand_id) for card in cards], since)
+
+
+_BRAND = bindparam("brand", type_=Integer())
+_TAKING = (
+    select(Card, *tier_rules.newest(_BRAND))
+    .where(Card.member_id == bindparam("member", type_=Uuid()), Card.brand_id == _BRAND)
+    .with_for_update(of=Card)
+    .execution_options(populate_existing=True)
+)
 
 
 async def ladder(session: Session, brand_id: int, now: datetime) -> list[Tier]:
@@ -184,14 +229,15 @@ async def ladder(session: Session, brand_id: int, now: datetime) -> list[Tier]:
 async def standing(session: Session, member_id: uuid.UUID, brand_id: int, now: datetime) -> Standing:
     """Where a member stands with a brand, decided up to now; without a card: on the lowest tier."""
     card = await session.get(Card, (member_id, brand_id))
-    entries = (await experience.entries_of(session, [(member_id, brand_id)]))[member_id, brand_id]
-    return _standing(card, entries, await tier_rules.book_of(session, brand_id), now)
+    if card is None:
+        return _standing(None, [], await tier_rules.book_of(session, brand_id), now)
+    return (await standings(session, [card], now))[0]
 
 
 async def standings(session: Session, cards: Sequence[Card], now: datetime) -> list[Standing]:
     """The same for several cards, in their order."""
-    entries = await experience.entries_of(session, [(card.member_id, card.brand_id) for card in cards])
     books = await tier_rules.books_of(session, {card.brand_id for card in cards})
+    entries = await _counting(session, cards, books)
     return [_standing(card, entries[card.member_id, card.brand_id], books[card.brand_id], now) for card in cards]
 
 
@@ -277,8 +323,8 @@ async def settle_due(session: Session, now: datetime, count_max: int = SETTLED_A
 
 async def settle(session: Session, cards: Sequence[Card], now: datetime) -> None:
     """Decide on everything that is due for cards that the caller has locked."""
-    entries = await experience.entries_of(session, [(card.member_id, card.brand_id) for card in cards])
     books = await tier_rules.books_of(session, {card.brand_id for card in cards})
+    entries = await _counting(session, cards, books)
     done: list[Decided] = []
     for card in cards:
         book, known = books[card.brand_id], entries[card.member_id, card.brand_id]
@@ -332,6 +378,16 @@ def change_row(card: Card, change: Change) -> dict[str, Any]:
         "experience": change.figures.experience,
         "until": change.until,
     }
+
+
+@lru_cache
+def _entering(on_postgresql: bool) -> Insert:
+    entry = table_of(ExperienceEntry).c
+    return (
+        insert_into(ExperienceEntry, on_postgresql=on_postgresql)
+        .on_conflict_do_nothing(index_elements=["member_id", "entry_id", "kind"])
+        .returning(entry.entry_id, entry.kind)
+    )
 
 
 _CARDS = table_of(Card)

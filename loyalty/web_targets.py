@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +20,10 @@ Targets = Literal["public", "private"]
 
 RESOLVE_TIMEOUT_S: Final = 5.0
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: the last 32 bits are an IPv4 address
+_SPECIAL: Final = (
+    IPv4Network("192.0.0.0/24"),  # RFC 6890, 2.2.2: protocol assignments, some of which newer registries call global
+    IPv6Network("3fff::/20"),  # RFC 9637: documentation; newer than this Python's registry
+)
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
 
@@ -100,8 +104,11 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
         embedded = [one for one in inner if one is not None]
         if embedded:
             return all(map(is_public, embedded))
+        if address.is_site_local:  # fec0::/10, deprecated by RFC 3879 and in no registry of special addresses
+            return False
     # is_global asks the IANA registries of special addresses, which do not hold multicast.
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    special = address.is_multicast or address.is_reserved or address.is_unspecified
+    return address.is_global and not special and not any(address in block for block in _SPECIAL)
 
 
 def _split(url: str) -> SplitResult:

@@ -68,6 +68,7 @@ SWEEP_EVERY_S = 3_600
 
 # Routes are tried in this order, so those that are asked most often come first.
 ROUTERS = (
+    consumer,
     claims,
     operations,
     scanner,
@@ -131,7 +132,7 @@ def _routed(lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # the framework's way to replace it
     for router in ROUTERS:
         app.include_router(router.router)
-    app.include_router(consumer.router)  # last: it takes every path that nobody else did
+    app.include_router(consumer.elsewhere)  # last: it takes every path that nobody else did
     return app
 
 
@@ -200,12 +201,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _refuse_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    if any(fault["loc"] == ("header", HEADER.lower()) for fault in error.errors()):
+    found = error.errors()
+    if any(fault["loc"] == ("header", HEADER.lower()) for fault in found):
         return await _refuse(request, IdempotencyKeyMissing())
     # Say where and why, never what was sent: it may be a phone number or an inner code.
     faults = "; ".join(
         f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}"
-        for fault in error.errors()[:5]
+        for fault in found[:5]
     )
     return await _refuse(request, RequestInvalid(faults, hint="/openapi.json describes every request."))
 

@@ -18,6 +18,7 @@ from fastapi.responses import Response
 
 from kit.settings import networks
 from kit.vault import Vault
+from scan_api.cookies import cookie_of
 from scan_api.services import Services
 
 DEVICE_HEADER = "fanxing-device"
@@ -88,7 +89,7 @@ def client_address(request: Request, trusted: Sequence[IPv4Network | IPv6Network
 
 def device_id(request: Request) -> str | None:
     """What the device calls itself: an app by a header, a browser by a cookie that this server gave it."""
-    told = request.headers.get(DEVICE_HEADER) or request.cookies.get(DEVICE_COOKIE) or ""
+    told = request.headers.get(DEVICE_HEADER) or cookie_of(request, DEVICE_COOKIE) or ""
     return told if _DEVICE_ID.fullmatch(told) else None
 
 

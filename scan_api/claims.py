@@ -18,6 +18,7 @@ from kit.clock import iso
 from kit.db import Database, Session
 from kit.errors import Conflict, FanxingError
 from kit.ids import new_id
+from kit.kept import Kept
 from kit.procedures import Caller, Procedure, Refused
 from kit.vault import Vault
 from loyalty import benefits, campaigns, ledger, members, sandbox, sign_in
@@ -32,16 +33,15 @@ from offline_sdk.code_text import ORDER_DIGITS
 from offline_sdk.verifier import Verdict
 from scan_api import scans
 from scan_api.errors import SignInNeeded
-from scan_api.scans import OrderFacts, Scans
+from scan_api.scans import Issued, OrderFacts, Scans
 from scan_api.trust import Trust
 from signer import keys
 
-KEPT_MAX = 10_000
-"""Orders, and campaigns, whose facts are kept in memory."""
 POLICY_KEPT = timedelta(seconds=60)
 """How long it takes at most until a group's new points policy is followed."""
-_TRIES_MAX = 6
-"""How often a budget is tried that others were emptying, as long as something is left in it."""
+_TRIES_BESIDES = 2
+"""How often a budget is tried besides once a stripe. Each try that waits in vain saw a stripe being emptied, so after
+so many nothing is left: whoever gets the consolation shows that the prize was used up, as a draw's record has it."""
 
 PROCEDURE = Procedure(
     "claim",
@@ -56,8 +56,6 @@ PROCEDURE = Procedure(
     [*sign_in.SIGNED_IN, *idempotency.TAKING, *keys.NOT_REVOKED, *ranges.HOLDING, *steps.STEPS],
     steps.ANSWER,
 )
-PROCEDURES = (PROCEDURE,)
-"""All that a database must know before a server starts on it; `fanxing init` makes them."""
 
 
 class ItemRevoked(Conflict):
@@ -89,20 +87,22 @@ class Ask:
 class _Item:
     """An item that a genuine code speaks of."""
 
-    facts: OrderFacts
+    issued: Issued
     item_number: int
-    issue_index: int
     face: int
     ticket: bytes
+
+    @property
+    def facts(self) -> OrderFacts:
+        return self.issued.facts
 
 
 @dataclass
 class _Kept:
     """What does not change, or not often."""
 
-    orders: dict[tuple[str, int], OrderFacts] = field(default_factory=dict)
-    terms: dict[uuid.UUID, Terms] = field(default_factory=dict)
-    policies: dict[int, tuple[Policy, datetime]] = field(default_factory=dict)
+    terms: Kept[uuid.UUID, Terms] = field(default_factory=Kept)
+    policies: Kept[int, tuple[Policy, datetime]] = field(default_factory=Kept)
     sandboxes: dict[int, bool] = field(default_factory=dict)
 
 
@@ -158,7 +158,7 @@ class Claims:
             "item_number": item.item_number,
             "order": item.facts.order_id,
             "order_lock": orders.lock_of(item.facts.order_id),
-            "issue_index": item.issue_index,
+            "issue_index": item.issued.issue_index,
         }
         claim_id, make_believe = new_id(), self._kept.sandboxes[terms.campaign.group_id]
         for given in dict.fromkeys((drawn.number, terms.prizes[-1].number)):
@@ -185,7 +185,7 @@ class Claims:
 
     async def _pay(self, terms: Terms, prize: CampaignPrize, values: dict[str, Any]) -> dict[str, Any] | None:
         """The procedure's answer; None when the prize is used up."""
-        for number in range(_TRIES_MAX):
+        for number in range(_TRIES_BESIDES + len(values["stripes"])):
             try:
                 return await self._call(terms, prize, values)
             except Refused as refused:
@@ -219,9 +219,9 @@ class Claims:
     async def _known(self, verdict: Verdict, ask: Ask, now: datetime) -> tuple[_Item, Terms, Policy]:
         """What the claim is about, from memory if it can be. Raises CodeRefused and CampaignUnknown."""
         item = None
-        if verdict.error is None and verdict.serial is not None and verdict.gtin is not None:
-            facts = self._kept.orders.get((verdict.gtin, int(verdict.serial[:ORDER_DIGITS])))
-            item = self._item(facts, verdict) if facts is not None else None
+        if verdict.error is None:
+            issued = self._scans.issued(self._scans.kept_order(verdict), verdict)
+            item = _item(issued, verdict) if issued is not None else None
         terms = self._kept.terms.get(ask.campaign_id)
         policy, read_at = self._kept.policies.get(terms.campaign.group_id if terms else 0, (None, now))
         if item is not None and terms is not None and policy is not None and now - read_at < POLICY_KEPT:
@@ -231,27 +231,13 @@ class Claims:
             terms = await campaigns.terms_of(session, self._vault, ask.campaign_id)
             policy = await ledger.policy_of(session, terms.campaign.group_id)
             self._kept.sandboxes[terms.campaign.group_id] = await sandbox.is_sandbox(session, terms.campaign.group_id)
-        _keep(self._kept.orders, (item.facts.gtin, item.facts.order_number), item.facts)
-        _keep(self._kept.terms, ask.campaign_id, terms)
-        _keep(self._kept.policies, terms.campaign.group_id, (policy, now))
+        self._kept.terms[ask.campaign_id] = terms
+        self._kept.policies[terms.campaign.group_id] = policy, now
         return item, terms, policy
 
     async def _look(self, session: Session, verdict: Verdict, text: str) -> _Item:
         subject = scans.refuse_unless_genuine(await self._scans.judge(session, self._trust.verifier, text))
-        item = self._item(scans.facts_of(subject), verdict)
-        assert item is not None  # it was issued, or it would have been refused
-        return item
-
-    def _item(self, facts: OrderFacts, verdict: Verdict) -> _Item | None:
-        """The item; None when the order never had it, or its issuer's permutation is not known yet."""
-        scheme = self._scans.kept_scheme(facts.issuer_id)
-        if scheme is None or verdict.serial is None:
-            return None
-        item_number = int(verdict.serial[ORDER_DIGITS:])
-        index = scans.issue_index(scheme, facts, verdict.profile, verdict.kid, item_number)
-        if index is None:
-            return None
-        return _Item(facts, item_number, index, verdict.profile or 0, fair.item_ticket(facts.gtin, verdict.serial))
+        return _item(subject.item, verdict)
 
     async def _refusal(self, session: Session, name: str, ask: Ask, member_id: uuid.UUID) -> FanxingError:
         """What a step's refusal means to who asked."""
@@ -298,15 +284,15 @@ class Claims:
         return {"coupon_id": answer["claim_id"], "coupon_code": held.code}
 
 
-def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
-    if key not in kept and len(kept) >= KEPT_MAX:
-        del kept[next(iter(kept))]
-    kept[key] = value
+def _item(issued: Issued, verdict: Verdict) -> _Item:
+    assert verdict.serial is not None  # it was issued
+    ticket = fair.item_ticket(issued.facts.gtin, verdict.serial)
+    return _Item(issued, int(verdict.serial[ORDER_DIGITS:]), verdict.profile or 0, ticket)
 
 
 def _request(item: _Item, ask: Ask, member_id: uuid.UUID) -> ClaimRequest:
     return ClaimRequest(
-        item_key=item.facts.item_key(item.item_number),
+        item_key=item.issued.item_key,
         gtin=item.facts.gtin,
         brand_id=item.facts.brand_id,
         face=item.face,

@@ -7,16 +7,16 @@ from datetime import datetime
 
 from kit.db import Database
 from kit.vault import Vault
-from loyalty import allowances, birthdays, programs, red_packets
-from loyalty.budgets import BudgetUsedUp
-from loyalty.programs import Program
+from loyalty import allowances, birthdays, prizes, red_packets
+from loyalty.programs import CardNeeded, Program, ProgramNotOpen, ProgramUnknown
 
 PACKETS_PER_STEP_MAX = 100
+_NOT_OPEN = (CardNeeded, ProgramNotOpen, ProgramUnknown)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did. `budgets_used_up`: birthday programs that had nothing left for somebody."""
+    """What a sweep did. `budgets_used_up`: birthday programs that had nothing left for somebody, of budget or stock."""
 
     birthday_gifts: int
     budgets_used_up: int
@@ -24,11 +24,15 @@ class Swept:
     counts_forgotten: int
 
 
-async def greet(database: Database, vault: Vault, member_id: uuid.UUID, now: datetime) -> None:
+async def greet(database: Database, vault: Vault, member_id: uuid.UUID, now: datetime) -> int:
     """Give a member who comes on his birthday the gifts that the sweep has not given yet, as far as there are any."""
-    with contextlib.suppress(BudgetUsedUp, programs.CardNeeded, programs.ProgramNotOpen):
-        async with database.writing() as session:
-            await birthdays.greet(session, vault, member_id, now)
+    async with database.reading() as session:
+        due = await birthdays.due(session, vault, member_id, now)
+    gifts = 0
+    for program in due:
+        with contextlib.suppress(*_NOT_OPEN, *prizes.NOT_GIVEN):
+            gifts += await _give(database, vault, program, member_id, now)
+    return gifts
 
 
 async def sweep(database: Database, vault: Vault, now: datetime) -> Swept:
@@ -51,7 +55,7 @@ async def sweep(database: Database, vault: Vault, now: datetime) -> Swept:
 
 
 async def _celebrate(database: Database, vault: Vault, program: Program, now: datetime) -> tuple[int, bool]:
-    """How many gifts were given, and whether the budget ended before the members did."""
+    """How many gifts were given, and whether they ended before the members did."""
     gifts, after = 0, None
     while True:
         async with database.reading() as session:
@@ -59,17 +63,16 @@ async def _celebrate(database: Database, vault: Vault, program: Program, now: da
         for member_id in born:
             try:
                 gifts += await _give(database, vault, program, member_id, now)
-            except BudgetUsedUp:
+            except prizes.USED_UP:
                 return gifts, True
+            except (*_NOT_OPEN, *prizes.NOT_GIVEN):
+                continue  # he gets none: others may
         if len(born) < birthdays.MEMBERS_PER_STEP_MAX:
             return gifts, False
         after = born[-1]
 
 
 async def _give(database: Database, vault: Vault, program: Program, member_id: uuid.UUID, now: datetime) -> bool:
-    try:
-        async with database.writing() as session:
-            given = await birthdays.give(session, vault, program_id=program.program_id, member_id=member_id, now=now)
-    except (programs.CardNeeded, programs.ProgramNotOpen):
-        return False
+    async with database.writing() as session:
+        given = await birthdays.give(session, vault, program_id=program.program_id, member_id=member_id, now=now)
     return given is not None

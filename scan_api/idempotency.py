@@ -61,6 +61,20 @@ class Once:
         await idempotency.remember(session, caller_id, self.key, answer)
         return answer
 
+    async def earlier(
+        self, session: Session, caller_id: uuid.UUID, operation: str, asked: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The answer that this request was given before, and a header that says so; None: it is new.
+
+        For what has to be known before `run`, which decides. Raises IdempotencyKeyInvalid and IdempotencyKeyReused.
+        """
+        idempotency.check_key(self.key)
+        fingerprint = idempotency.fingerprint(operation, asked)
+        answer = await idempotency.find(session, caller_id, self.key, fingerprint)
+        if answer is not None:
+            self.mark_replayed()
+        return answer
+
     def mark_replayed(self) -> None:
         """Tell the caller that nothing was done this time."""
         self._response.headers[REPLAYED] = "true"

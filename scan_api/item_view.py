@@ -1,93 +1,126 @@
-"""An item as its scanner sees it: verdict, scan record, history and offers, gathered for page and JSON alike."""
+"""An item as its scanner sees it: verdict, scan record, history and offers, gathered for page and JSON alike.
+
+A look at a code is one procedure, put together here from the steps of those who know the tables: one round trip on
+PostgreSQL. What an order and a campaign were made with does not change, so it is read once and kept; whatever can
+change is asked each time.
+"""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from codes import ranges
+from codes.ranges import ItemStanding
 from kit.clock import iso
-from kit.db import Session
-from loyalty import claims, offers
-from loyalty.claims import Claim
-from loyalty.offers import Offer
+from kit.ids import new_id
+from kit.procedures import Procedure
+from loyalty import offers, sign_in
+from loyalty.offers import Looked, Offer
 from loyalty.prizes import Prize
-from offline_sdk.code_text import Profile
+from offline_sdk.verifier import Verdict
 from scan_api import scans
-from scan_api.provenance.events import Event, Step, events_of
-from scan_api.scans import Judgement, ScanRecord, Subject
+from scan_api.provenance import events
+from scan_api.provenance.events import Event, Step
+from scan_api.scans import Issued, Judgement, ScanRecord, Subject
 from scan_api.services import Services
 
 WARNING_NOT_ACTIVE = "not_active"
 WARNING_SCANNED_OFTEN = "scanned_often"
 
+_PARAMETERS = {
+    **ranges.STANDING_PARAMETERS,
+    **sign_in.VISITING_PARAMETERS,
+    **offers.PARAMETERS,
+    **events.HISTORY_PARAMETERS,
+}
+_STEPS = (*ranges.STANDING, *sign_in.VISITING, *events.HISTORY, *offers.STEPS)
+_STANDING = tuple(ranges.STANDING[0].gives)
+_ANSWER = (*_STANDING, "visitor", "events", "part_events", *offers.ANSWER, "first_scan_at", "scan_count")
+# Scans of one item wait for each other from the recording on, so it comes last.
+SCAN = Procedure("scan", {**_PARAMETERS, **scans.RECORDING_PARAMETERS}, (*_STEPS, *scans.RECORDING), _ANSWER)
+LOOK = Procedure("look", _PARAMETERS, (*_STEPS, *scans.RECORDED), _ANSWER, writes=False)
+"""A look that is no scan: robots cannot make the database queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemView:
-    """What one look at a code shows. Everything but the judgement is empty unless the item was issued."""
+    """What one look at a code shows. Everything but the judgement is empty unless the item was issued.
+
+    `visitor` is the member who looks.
+    """
 
     judgement: Judgement
-    record: ScanRecord
-    timeline: tuple[Event, ...]
-    offers: tuple[Offer, ...]
-    warnings: tuple[str, ...]
+    record: ScanRecord = scans.NEVER_SCANNED
+    timeline: tuple[Event, ...] = ()
+    offers: tuple[Offer, ...] = ()
+    warnings: tuple[str, ...] = ()
+    visitor: uuid.UUID | None = None
 
 
 async def look(
-    services: Services,
-    session: Session,
-    text: str,
-    *,
-    channel: str | None,
-    member_id: uuid.UUID | None,
-    now: datetime,
+    services: Services, text: str, *, channel: str | None, session_token: str | None, now: datetime
 ) -> ItemView:
     """Judge a code text and gather what belongs to it. `channel` None looks without recording a scan."""
-    judgement = await services.scans.judge(session, services.trust.verifier, text)
-    subject = judgement.subject
-    if subject is None:
-        return ItemView(judgement, ScanRecord(None, 0), (), (), ())
-    face = Profile(judgement.verdict.profile or 0)
+    verdict = services.trust.verifier.check(text)
+    if verdict.issuer is None:
+        return ItemView(scans.unbelieved(verdict))
+    item = await _issued(services, verdict)
+    if item is None:
+        return ItemView(scans.never_issued(verdict))
+    face, facts = verdict.profile or 0, item.facts
+    offering = services.offers.values(facts.brand_id, facts.gtin, face, now)
+    values = {
+        **offering,
+        **sign_in.visiting_values(session_token),
+        "order": facts.order_id,
+        "item": item.item_key,
+        "issue_index": item.issue_index,
+    }
     if channel is None:
-        record = await scans.record_of(session, subject.item_key)
+        found = await services.caller.call(LOOK, values)
     else:
-        record = await scans.record(session, subject.item_key, face, channel, now)
-    claimed = await claims.claims_of(session, subject.item_key)
+        found = await services.caller.call(SCAN, {**values, "scan": new_id(), "face": face, "channel": channel})
+    judgement = scans.judgement_of(verdict, item, ItemStanding(*(found[name] for name in _STANDING)))
+    record = ScanRecord(found["first_scan_at"], found["scan_count"] or 0)
     offered: list[Offer] = []
     if judgement.genuine:
-        offered = await offers.offers_of(
-            session,
-            claims_of_item=claimed,
-            gtin=subject.order.gtin,
-            brand_id=subject.product.brand_id,
-            face=face,
-            member_id=member_id,
-            now=now,
-        )
+        looked = Looked(facts.brand_id, facts.gtin, face, found["visitor"], now)
+        offered = await services.offers.offers_of(looked, found, offering["stripes"])
     return ItemView(
         judgement,
         record,
-        tuple(await _timeline(session, subject, record, claimed)),
+        tuple(_timeline(found, record)),
         tuple(offered),
-        tuple(_warnings(judgement, subject, record)),
+        tuple(_warnings(judgement, record)),
+        found["visitor"],
     )
 
 
-async def _timeline(session: Session, subject: Subject, record: ScanRecord, claims: Sequence[Claim]) -> list[Event]:
-    events = await events_of(session, subject.order, subject.item_key, subject.issue_index)
+async def _issued(services: Services, verdict: Verdict) -> Issued | None:
+    facts = services.scans.kept_order(verdict)
+    if facts is None:
+        async with services.database.reading() as session:
+            facts = await services.scans.order(session, verdict)
+    return services.scans.issued(facts, verdict)
+
+
+def _timeline(found: Mapping[str, Any], record: ScanRecord) -> list[Event]:
+    timeline = events.history_of(found)
     if record.first_scan_at is not None:
         first = record.first_scan_at
-        events.append(Event(event_id=uuid.UUID(int=0), step=Step.SCANNED, at=first, recorded_at=first))
-    for claim in claims:
-        events.append(Event(event_id=claim.claim_id, step=Step.CLAIMED, at=claim.at, recorded_at=claim.at))
-    return sorted(events, key=lambda event: (event.at, event.recorded_at))
+        timeline.append(Event(event_id=uuid.UUID(int=0), step=Step.SCANNED, at=first, recorded_at=first))
+    for claim in offers.claims_in(found):
+        timeline.append(Event(event_id=claim.claim_id, step=Step.CLAIMED, at=claim.at, recorded_at=claim.at))
+    return sorted(timeline, key=lambda event: (event.at, event.recorded_at))
 
 
-def _warnings(judgement: Judgement, subject: Subject, record: ScanRecord) -> list[str]:
-    if not judgement.genuine:
+def _warnings(judgement: Judgement, record: ScanRecord) -> list[str]:
+    if not judgement.genuine or judgement.subject is None:
         return []
     warnings = []
-    if not subject.on_sale:
+    if not judgement.subject.on_sale:
         warnings.append(WARNING_NOT_ACTIVE)
     if record.scan_count >= scans.SCANNED_OFTEN_FROM:
         warnings.append(WARNING_SCANNED_OFTEN)

@@ -1,22 +1,24 @@
 """Scans: what a code text turns out to be, and the record that somebody looked at the item."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, BindParameter, CheckConstraint, Column, Text, UpdateBase, bindparam, func
+from sqlalchemy import BigInteger, CheckConstraint, Column, Text, UpdateBase, bindparam, func
 from sqlmodel import Field, SQLModel, col, select
 
 from codes import ranges
 from codes.catalogue import Brand, Product
-from codes.orders import CodeOrder, OrderState
-from codes.ranges import ItemState
+from codes.orders import CodeOrder
+from codes.ranges import ItemStanding, ItemState
 from codes.serials import ITEM_NUMBERS, SerialScheme, scheme_of
 from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Invalid, NotFound
-from kit.ids import id_at, new_id
+from kit.ids import id_at
+from kit.kept import Kept
+from kit.procedures import Kind, Step
 from kit.vault import Vault
 from offline_sdk.code_text import ORDER_DIGITS, Profile
 from offline_sdk.errors import Revoked
@@ -68,7 +70,7 @@ class Scan(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
-    """All of an order that never changes, and whose it is."""
+    """All of an order that never changes, what it is of and whose: nothing here can be altered once it was made."""
 
     order_id: int
     gtin: str
@@ -77,7 +79,12 @@ class OrderFacts:
     faces: tuple[Profile, ...]
     kid: int
     issuer_id: int
-    brand_id: int
+    product: Product
+    brand: Brand
+
+    @property
+    def brand_id(self) -> int:
+        return self.product.brand_id
 
     def item_key(self, item_number: int) -> int:
         """As `codes.orders.CodeOrder.item_key`."""
@@ -85,25 +92,32 @@ class OrderFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """The item that a genuine signature speaks of."""
+class Issued:
+    """An item that a genuine signature speaks of, and that was truly issued."""
 
-    order: CodeOrder
-    product: Product
-    brand: Brand
+    facts: OrderFacts
     item_key: int
     issue_index: int
-    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The item that was judged, and what became of it."""
+
+    item: Issued
     state: ItemState
 
     @property
-    def order_id(self) -> int:
-        assert self.order.order_id is not None
-        return self.order.order_id
+    def facts(self) -> OrderFacts:
+        return self.item.facts
 
     @property
-    def item_number(self) -> int:
-        return int(self.serial[ORDER_DIGITS:])
+    def product(self) -> Product:
+        return self.facts.product
+
+    @property
+    def brand(self) -> Brand:
+        return self.facts.brand
 
     @property
     def on_sale(self) -> bool:
@@ -136,45 +150,51 @@ class ScanRecord:
     scan_count: int
 
 
+NEVER_SCANNED = ScanRecord(None, 0)
+
+
 class Scans:
     """Judges code texts against trust bundle and orders."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._schemes: dict[int, SerialScheme] = {}  # an issuer's serial key never changes
+        self._orders: Kept[tuple[str, int], OrderFacts] = Kept()
 
     async def judge(self, session: Session, verifier: Verifier, text: str) -> Judgement:
         """Say what a code text is. Nothing is recorded."""
         verdict = verifier.check(text)
-        if verdict.issuer is None:  # no signature that can be believed
-            return Judgement(verdict, verdict.error, verdict.message, None)
-        subject = await self._subject(session, verdict)
-        if subject is None:
-            message = "the signature is right, but no such item was ever issued; report it to the brand"
-            return Judgement(verdict, "NeverIssued", message, None)
-        # Bundles list what was recalled or voided as revoked; here there is more to tell of it.
-        withdrawn = verdict.verdict == GENUINE or verdict.error == Revoked.code
-        if withdrawn and subject.order.state == OrderState.RECALLED:
-            # Said of a voided item too: whoever holds it must hear of the danger first.
-            return Judgement(verdict, "Recalled", subject.order.recall_reason or "the item was recalled", subject)
-        if withdrawn and subject.state is ItemState.VOIDED:
-            return voided(Judgement(verdict, None, "", subject))
-        return Judgement(verdict, verdict.error, verdict.message, subject)
+        if verdict.issuer is None:
+            return unbelieved(verdict)
+        item = self.issued(self.kept_order(verdict) or await self.order(session, verdict), verdict)
+        if item is None:
+            return never_issued(verdict)
+        standing = await ranges.standing_at(session, item.facts.order_id, item.issue_index)
+        return judgement_of(verdict, item, standing)
 
-    async def _subject(self, session: Session, verdict: Verdict) -> Subject | None:
-        assert verdict.serial is not None
-        assert verdict.gtin is not None
-        order_number, item_number = int(verdict.serial[:ORDER_DIGITS]), int(verdict.serial[ORDER_DIGITS:])
-        found = await find_order(session, verdict.gtin, order_number)
+    def kept_order(self, verdict: Verdict) -> OrderFacts | None:
+        """The order that a believed code names, if it was read before."""
+        gtin, order_number, _ = _named(verdict)
+        return self._orders.get((gtin, order_number))
+
+    async def order(self, session: Session, verdict: Verdict) -> OrderFacts | None:
+        """The order that a believed code names; read, and kept from now on. None when there is none."""
+        gtin, order_number, _ = _named(verdict)
+        found = await find_order(session, gtin, order_number)
         if found is None:
             return None
-        order, product, brand = found
-        scheme = await self.scheme(session, brand.issuer_id)
-        index = issue_index(scheme, order, verdict.profile, verdict.kid, item_number)
-        if index is None:
+        facts = facts_of(*found)
+        await self.scheme(session, facts.issuer_id)
+        self._orders[facts.gtin, facts.order_number] = facts
+        return facts
+
+    def issued(self, facts: OrderFacts | None, verdict: Verdict) -> Issued | None:
+        """The item of this order, which was read here, that a believed code names; None when it was never issued."""
+        if facts is None:
             return None
-        state = await ranges.state_at(session, order, index)
-        return Subject(order, product, brand, order.item_key(item_number), index, verdict.serial, state)
+        _, _, item_number = _named(verdict)
+        index = issue_index(self._schemes[facts.issuer_id], facts, verdict.profile, verdict.kid, item_number)
+        return None if index is None else Issued(facts, facts.item_key(item_number), index)
 
     async def scheme(self, session: Session, issuer_id: int) -> SerialScheme:
         """The issuer's permutation of serials, read once."""
@@ -182,10 +202,6 @@ class Scans:
         if scheme is None:
             scheme = self._schemes[issuer_id] = await scheme_of(session, self._vault, issuer_id)
         return scheme
-
-    def kept_scheme(self, issuer_id: int) -> SerialScheme | None:
-        """The issuer's permutation of serials, if it was read before."""
-        return self._schemes.get(issuer_id)
 
     async def items(
         self, session: Session, order: CodeOrder, issuer_id: int, serials: Sequence[str]
@@ -201,18 +217,19 @@ class Scans:
         return found
 
 
-def facts_of(subject: Subject) -> OrderFacts:
-    """What of the item's order can be kept."""
-    order = subject.order
+def facts_of(order: CodeOrder, product: Product, brand: Brand) -> OrderFacts:
+    """What of an order can be kept."""
+    assert order.order_id is not None  # rows read from the database have their key
     return OrderFacts(
-        order_id=subject.order_id,
+        order_id=order.order_id,
         gtin=order.gtin,
         order_number=order.order_number,
         quantity=order.quantity,
         faces=order.faces,
         kid=order.kid,
-        issuer_id=subject.brand.issuer_id,
-        brand_id=subject.product.brand_id,
+        issuer_id=brand.issuer_id,
+        product=product,
+        brand=brand,
     )
 
 
@@ -226,13 +243,43 @@ def issue_index(
     return index if index < order.quantity else None
 
 
+def _named(verdict: Verdict) -> tuple[str, int, int]:
+    """GTIN, order number and item number that a believed code names."""
+    assert verdict.gtin is not None
+    assert verdict.serial is not None
+    return verdict.gtin, int(verdict.serial[:ORDER_DIGITS]), int(verdict.serial[ORDER_DIGITS:])
+
+
+def unbelieved(verdict: Verdict) -> Judgement:
+    """The judgement of what no signature that can be believed speaks for."""
+    return Judgement(verdict, verdict.error, verdict.message, None)
+
+
+def never_issued(verdict: Verdict) -> Judgement:
+    """The judgement of a code that is rightly signed, and of nothing."""
+    message = "the signature is right, but no such item was ever issued; report it to the brand"
+    return Judgement(verdict, "NeverIssued", message, None)
+
+
+def judgement_of(verdict: Verdict, item: Issued, standing: ItemStanding) -> Judgement:
+    """The judgement of an item that was issued."""
+    subject = Subject(item, standing.state)
+    # Bundles list what was recalled or voided as revoked; here there is more to tell of it.
+    withdrawn = verdict.verdict == GENUINE or verdict.error == Revoked.code
+    if withdrawn and standing.is_recalled:
+        # Said of a voided item too: whoever holds it must hear of the danger first.
+        return Judgement(verdict, "Recalled", standing.recall_reason or "the item was recalled", subject)
+    if withdrawn and subject.state is ItemState.VOIDED:
+        return voided(Judgement(verdict, None, "", subject))
+    return Judgement(verdict, verdict.error, verdict.message, subject)
+
+
 def voided(judgement: Judgement) -> Judgement:
     """The judgement of an item that turns out to be voided."""
     message = "this code was withdrawn before sale and belongs on no item; report it to the brand"
     return replace(judgement, error="Voided", message=message)
 
 
-# Every scan runs these: built once, they cost SQLAlchemy a third of what building them anew does.
 _ORDER = (
     select(CodeOrder, Product, Brand)
     .join(Product, col(CodeOrder.gtin) == Product.gtin)
@@ -246,35 +293,26 @@ async def find_order(session: Session, gtin: str, order_number: int) -> tuple[Co
     return (await session.exec(_ORDER, params={"gtin": gtin, "number": order_number})).first()
 
 
-def _recording(*, on_postgresql: bool) -> list[UpdateBase]:
-    """The statements that keep a scan and count it at its item; the last one tells what is known of the item."""
-    key: BindParameter[int] = bindparam("key")
-    now: BindParameter[datetime] = bindparam("now")
-    keep = insert_into(Scan, on_postgresql=on_postgresql).values(
-        item_key=key, scan_id=bindparam("id"), face=bindparam("code_face"), channel=bindparam("way"), at=now
-    )
-    count = (
-        insert_into(Item, on_postgresql=on_postgresql)
-        .values(item_key=key, first_scan_at=now, last_scan_at=now, scan_count=1)
-        .on_conflict_do_update(
-            index_elements=["item_key"],
-            set_={"scan_count": table_of(Item).c.scan_count + 1, "last_scan_at": now},
-        )
-        .returning(col(Item.first_scan_at), col(Item.scan_count))
-    )
-    # SQLite has no statement that writes to two tables, and no network that would make a second one dear.
-    return [count.add_cte(keep.cte("kept"))] if on_postgresql else [keep, count]
-
-
-_RECORDING = {on_postgresql: _recording(on_postgresql=on_postgresql) for on_postgresql in (False, True)}
-
-
-async def record(session: Session, item_key: int, face: Profile, channel: str, now: datetime) -> ScanRecord:
-    """Record one scan of an item. `channel` is "page" or "api"."""
-    values = {"key": item_key, "id": new_id(), "code_face": int(face), "way": channel, "now": now}
-    for statement in _RECORDING[is_postgresql(session)]:
-        recorded = await session.exec(statement, params=values)
-    return ScanRecord(*recorded.one())
+RECORDING_PARAMETERS: Mapping[str, Kind] = {
+    "item": Kind.BIGINT,
+    "scan": Kind.UUID,
+    "face": Kind.INTEGER,
+    "channel": Kind.TEXT,
+    "now": Kind.MOMENT,
+}
+_RECORDED: Mapping[str, Kind] = {"first_scan_at": Kind.MOMENT, "scan_count": Kind.INTEGER}
+RECORDING: Sequence[Step] = (
+    Step("INSERT INTO scan (item_key, scan_id, face, channel, at) VALUES (:item, :scan, :face, :channel, :now)"),
+    Step(
+        "INSERT INTO item (item_key, first_scan_at, last_scan_at, scan_count) VALUES (:item, :now, :now, 1) "
+        "ON CONFLICT (item_key) DO UPDATE SET scan_count = item.scan_count + 1, last_scan_at = excluded.last_scan_at "
+        "RETURNING first_scan_at, scan_count",
+        gives=_RECORDED,
+    ),
+)
+"""Steps that keep a scan, count it at its item and tell what is known of the item. `channel` is "page" or "api"."""
+RECORDED: Sequence[Step] = (Step("SELECT first_scan_at, scan_count FROM item WHERE item_key = :item", gives=_RECORDED),)
+"""Steps that tell the same without a scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +378,7 @@ async def record_many(session: Session, channel: str, seen: Sequence[Seen]) -> N
 async def record_of(session: Session, item_key: int) -> ScanRecord:
     """What is known of an item's scans, without adding one."""
     item = await session.get(Item, item_key)
-    return ScanRecord(item.first_scan_at, item.scan_count) if item else ScanRecord(None, 0)
+    return ScanRecord(item.first_scan_at, item.scan_count) if item else NEVER_SCANNED
 
 
 async def scans_of(session: Session, item_key: int, limit: int) -> list[Scan]:

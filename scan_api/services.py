@@ -12,10 +12,12 @@ from kit.procedures import Caller
 from kit.settings import Settings
 from kit.vault import Vault
 from loyalty.code_senders import CodeSender, sender_of
+from loyalty.offers import Offers
 from scan_api.claims import Claims
 from scan_api.devices import WrongTries
 from scan_api.metrics import Metrics
 from scan_api.scans import Scans
+from scan_api.streams import Streams
 from scan_api.trust import Trust
 
 
@@ -30,9 +32,11 @@ class Services:
     scans: Scans
     caller: Caller
     claims: Claims
+    offers: Offers
     sender: CodeSender
     metrics: Metrics
     wrong_enrolments: WrongTries
+    streams: Streams
     clock: Clock
 
 
@@ -50,9 +54,11 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
         scans=scans,
         caller=caller,
         claims=Claims(database, caller, vault, trust, scans),
+        offers=Offers(database),
         sender=sender_of(settings),
         metrics=Metrics(),
         wrong_enrolments=WrongTries(),
+        streams=Streams(),
         clock=clock,
     )
 

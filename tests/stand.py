@@ -55,7 +55,7 @@ from offline_sdk.gtin import check_digit
 from offline_sdk.root import format_pin, read_pin
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
-from scan_api.claims import PROCEDURES
+from scan_api.procedures import PROCEDURES
 from scan_api.provenance import events
 from scan_api.provenance.events import Happening, Step
 from signer import keys, publication, roots, service

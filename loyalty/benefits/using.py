@@ -24,7 +24,7 @@ from loyalty.benefits.held import (
     row_of,
     shown,
 )
-from loyalty.fulfilment import NewOrder, OrderKind, OrderState
+from loyalty.fulfilment import NewOrder, OrderKind
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer
 
 _ORDERED = {BenefitKind.DATA: OrderKind.DATA, BenefitKind.CASH: OrderKind.CASH}
@@ -105,8 +105,8 @@ async def reverse(
     """Take an unused benefit back and give back the points that it cost, to the lots they came from.
 
     It returns to stock, unless it is a pool's code that the member has seen. Data, and cash that was opened, go back
-    when their order failed. `brand_id`: only if it is of this brand. Again changes nothing. Raises HeldBenefitUnknown
-    and BenefitStateForbids.
+    when their order failed, which is then never placed anew. `brand_id`: only if it is of this brand. Again changes
+    nothing. Raises HeldBenefitUnknown and BenefitStateForbids.
     """
     while True:
         held = await row_of(session, member_id, held_id)
@@ -114,7 +114,7 @@ async def reverse(
             raise HeldBenefitUnknown("this brand gave no such benefit")
         if held.status == BenefitState.REVERSED:
             return shown(vault, held, now)
-        await _require_reversible(session, held, now)
+        await _claim(session, held, now)
         taken = await advance(
             session, held, BenefitState.REVERSED, Step.REVERSED, now, by=by, redeemed_at=None, redeemed_by=None
         )
@@ -124,15 +124,16 @@ async def reverse(
             return shown(vault, taken, now, is_new=True)
 
 
-async def _require_reversible(session: Session, held: MemberBenefit, now: datetime) -> None:
+async def _claim(session: Session, held: MemberBenefit, now: datetime) -> None:
+    """Make sure that the benefit can be taken back. Raises BenefitStateForbids."""
     state = held.state_at(now)
     if state in USABLE:
         if held.status == BenefitState.RESERVED:
             raise BenefitStateForbids("reserved", hint="Release it first.")
         return
     if state is BenefitState.REDEEMED and held.kind in _ORDERED:
-        order = await fulfilment.find(session, order_of(held.held_id))
-        if order.state in (OrderState.FAILED, OrderState.REVERSED):
+        order = await fulfilment.settle(session, order_of(held.held_id), held.held_id)
+        if order.replaced_by == held.held_id:
             return
         raise BenefitStateForbids(f"redeemed, and its order {order.state}")
     raise BenefitStateForbids(state)

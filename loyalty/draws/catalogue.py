@@ -25,7 +25,7 @@ from loyalty.draws import fair, record
 from loyalty.draws.fair import DrawInvalid
 from loyalty.draws.record import StripeEnd
 from loyalty.draws.terms import DrawPrize, Form, Terms, Tickets, parse
-from loyalty.ledger import Leg, Transfer
+from loyalty.ledger import AccountId, Leg, Transfer
 from loyalty.prizes import Prize, PrizeKind
 
 BUDGET_STRIPES_MAX = 16
@@ -300,12 +300,17 @@ async def _give_back(session: Session, draw: Draw, number: int, entry: DrawPrize
     held = {account: left for account, left in (await ledger.balances_of(session, budget.accounts)).items() if left}
     if held:
         legs = [Leg(account, -left) for account, left in held.items()]
-        back = ledger.issuance(draw.brand_id, budget.asset, draw.draw_id)
+        back = returns_to(draw, budget.asset)
         if entry.benefit_id is not None:
             back = stock.put_back(await benefit_catalogue.get(session, entry.benefit_id), draw.draw_id)
         legs.append(Leg(back, sum(held.values())))
         transfer_id = derived_id("draw-prize-left", draw.draw_id, number)
         await ledger.post(session, Transfer(transfer_id, "draw prizes left", tuple(legs)), now)
+
+
+def returns_to(draw: Draw, asset: str) -> AccountId:
+    """Where what nobody won goes at the close, and what cannot be delivered at any time: it is nobody's prize again."""
+    return ledger.issuance(draw.brand_id, asset, draw.draw_id)
 
 
 async def reveal(session: Session, vault: Vault, draw_id: uuid.UUID, now: datetime) -> Draw:

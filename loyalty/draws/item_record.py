@@ -73,7 +73,7 @@ def check(
     tickets: Collection[str] = (),
     advance: Callable[[int], None] = lambda _lines: None,
 ) -> CheckedItems:
-    """Recompute a whole record: commitment, every outcome, the totals.
+    """Recompute a whole record: commitment, every outcome, the totals; that who got the consolation had to.
 
     `commitment` is the digest as it was published before; `tickets` are of items that people know were claimed, each of
     which must be in the record. `advance` hears how many more lines are done. Raises DrawRecordWrong at the first line
@@ -84,7 +84,8 @@ def check(
     if commitment is not None and commitment != begun.commitment:
         raise DrawRecordWrong(1, "the commitment is not the one that was published")
     missing, before, number = set(tickets), "", 1
-    drawn, given = [0] * len(begun.weights), [0] * len(begun.weights)
+    prizes = len(begun.weights)
+    drawn, given, withheld = [0] * prizes, [0] * prizes, [0] * prizes
     for number, raw in enumerate(reading, 2):
         line = begun.claim(number, document_of(number, raw))
         if line.ticket <= before:
@@ -92,11 +93,17 @@ def check(
         before = line.ticket
         drawn[line.drawn] += 1
         given[line.prize] += 1
+        withheld[line.drawn] += line.prize != line.drawn
         quantity = begun.quantities[line.prize]
         if quantity is not None and given[line.prize] > quantity:
             raise DrawRecordWrong(number, f"prize {line.prize} is given more than {quantity} times")
         missing.discard(line.ticket)
         advance(1)
+    for prize, quantity in enumerate(begun.quantities):
+        if withheld[prize] and (quantity is None or given[prize] < quantity):
+            raise DrawRecordWrong(
+                number, f"prize {prize} was given {given[prize]} times of {quantity}, yet {withheld[prize]} got another"
+            )
     if missing:
         raise DrawRecordWrong(number, f"{len(missing)} of the tickets are not in the record")
     counts = tuple(

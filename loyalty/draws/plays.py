@@ -340,6 +340,7 @@ async def _give(
     grant_id = derived_id("draw-play", request.member_id, request.play_id)
     if entry.benefit_id is not None and budget is not None:
         return await _give_benefit(session, vault, entry, budget, grant_id, request.member_id, now)
+    prize = catalogue.prize_of(entry)
     return await prizes.give(
         session,
         vault,
@@ -347,10 +348,11 @@ async def _give(
         member_id=request.member_id,
         group_id=draw.group_id,
         brand_id=draw.brand_id,
-        prize=catalogue.prize_of(entry),
+        prize=prize,
         budget=budget,
         reason="draw",
         now=now,
+        refund_to=catalogue.returns_to(draw, prize.asset),
     )
 
 

@@ -25,7 +25,7 @@ from loyalty.fulfilment.orders import (
 from loyalty.fulfilment.providers import HttpProvider, Provider, SandboxProvider, http_providers, providers_of
 from loyalty.fulfilment.reconciliation import Difference, reconcile
 from loyalty.fulfilment.states import OPEN, OrderState, Teller, Word
-from loyalty.fulfilment.steps import Effect, OrderNotRepeatable, Outcome, Report, flag, repeat, take
+from loyalty.fulfilment.steps import Effect, OrderNotRepeatable, Outcome, Report, flag, repeat, settle, take
 from loyalty.fulfilment.worker import Health, Observer, Worker, backoff, health, run
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "reconcile",
     "repeat",
     "run",
+    "settle",
     "steps_of",
     "take",
     "topic_of",

@@ -62,7 +62,7 @@ class Attention(StrEnum):
     LATE_COMPLETION = "late_completion"
     """The provider delivered what it had refused or reversed."""
     DELIVERED_TWICE = "delivered_twice"
-    """It was delivered after all, and so may be the order that replaced it."""
+    """It was delivered after all, and so may be the order that replaced it, or its worth was given back."""
     AMOUNT_DIFFERS = "amount_differs"
     """The provider's statement has another amount."""
     STATE_DIFFERS = "state_differs"
@@ -122,6 +122,7 @@ class Order(SQLModel, table=True):
     replaces: uuid.UUID | None = None
     """The failed order that this one stands in for."""
     replaced_by: uuid.UUID | None = None
+    """What stands in for it since it came to nothing: another order, or the benefit that was taken back for it."""
     created_at: datetime = Field(sa_type=Moment)
     sent_at: datetime | None = Field(default=None, sa_type=Moment)
     expires_at: datetime | None = Field(default=None, sa_type=Moment)

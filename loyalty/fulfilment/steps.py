@@ -25,6 +25,7 @@ from loyalty.fulfilment.orders import (
     Order,
     OrderKind,
     OrderStep,
+    find,
     place,
 )
 from loyalty.fulfilment.states import NEXT, OPEN, OrderState, Place, Teller, Word, place_of
@@ -34,6 +35,7 @@ from loyalty.webhooks import WebhookKind
 AWAIT_USER_MAX = timedelta(days=3)
 """So long a member may take to confirm, by the contract with the provider."""
 _TRIES_MAX = 10
+_CAME_TO_NOTHING = (OrderState.FAILED, OrderState.REVERSED)
 _WEBHOOKS = {
     OrderState.COMPLETED: WebhookKind.ORDER_COMPLETED,
     OrderState.REVERSED: WebhookKind.ORDER_REVERSED,
@@ -239,25 +241,16 @@ async def repeat(session: Session, order: Order, now: datetime) -> Order:
     """Place a new order for one that came to nothing, to the member's present phone number.
 
     Under a new id, which only an order that is over may have: its value went back, and comes from there again. The same
-    call again finds the same new order. Raises OrderNotRepeatable and InsufficientBalance.
+    call again finds the same new order. Raises OrderNotRepeatable (its benefit was taken back, too) and
+    InsufficientBalance.
     """
     new_id = derived_id("order-repeated", order.order_id)
-    claimed = await session.exec(
-        update(Order)
-        .where(
-            col(Order.member_id) == order.member_id,
-            col(Order.order_id) == order.order_id,
-            col(Order.state).in_((OrderState.FAILED, OrderState.REVERSED)),
-            col(Order.replaced_by).is_(None),
-        )
-        .values(replaced_by=new_id)
-        .returning(col(Order.order_id))
-        .execution_options(synchronize_session=False)
-    )
-    if claimed.first() is None:
+    if not await _replace(session, order, new_id):
         placed = await session.get(Order, (order.member_id, new_id))
         if placed is not None:
             return placed
+        if (await find(session, order.order_id)).replaced_by is not None:
+            raise OrderNotRepeatable("its benefit was taken back, so nothing is owed any more")
         raise OrderNotRepeatable(
             "only an order that failed or was reversed is placed anew", hint="Wait till it comes to an end."
         )
@@ -275,6 +268,38 @@ async def repeat(session: Session, order: Order, now: datetime) -> Order:
         sandbox=order.provider == "sandbox",
     )
     return await place(session, new, now, replaces=order.order_id)
+
+
+async def settle(session: Session, order_id: uuid.UUID, instead: uuid.UUID) -> Order:
+    """Put something else in the place of an order that came to nothing, so that it is never placed anew.
+
+    Of an order that was placed anew all have to have come to nothing, and the latest is settled. Returns the order that
+    was settled, now or before: `instead` replaces it; or else the one that stands in the way. Raises
+    FulfilmentOrderUnknown.
+    """
+    while True:
+        settled = await _replace(session, await find(session, order_id), instead)
+        order = await find(session, order_id)
+        if settled or order.replaced_by in (None, instead) or order.state not in _CAME_TO_NOTHING:
+            return order
+        order_id = order.replaced_by
+
+
+async def _replace(session: Session, order: Order, by: uuid.UUID) -> bool:
+    # The one decision on what becomes of an order that came to nothing: whoever comes second finds it made.
+    replaced = await session.exec(
+        update(Order)
+        .where(
+            col(Order.member_id) == order.member_id,
+            col(Order.order_id) == order.order_id,
+            col(Order.state).in_(_CAME_TO_NOTHING),
+            col(Order.replaced_by).is_(None),
+        )
+        .values(replaced_by=by)
+        .returning(col(Order.order_id))
+        .execution_options(synchronize_session=False)
+    )
+    return replaced.first() is not None
 
 
 async def flag(session: Session, order: Order, attention: Attention | None) -> None:

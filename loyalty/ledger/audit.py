@@ -14,15 +14,17 @@ from sqlmodel import func, select
 
 from kit.db import Session, is_postgresql
 from loyalty.ledger import chain, cross_checks, reading
-from loyalty.ledger.accounts import POINTS, Account, Purpose
-from loyalty.ledger.chain import LINK_BYTES, MESSAGE
-from loyalty.ledger.entries import Entry, TransferRecord
+from loyalty.ledger.accounts import BALANCE_MAX, POINTS, Account, Purpose
+from loyalty.ledger.chain import LINK_BYTES, MESSAGE, RECORD, SEAL_BEGIN
+from loyalty.ledger.entries import Entry
 from loyalty.ledger.history import Digest, History
 from loyalty.ledger.reading import RECORD_BYTES, Key, Stored
+from loyalty.ledger.replay import Replay
 
 FAULTS_MAX = cross_checks.FAULTS_MAX
 # Whole tables are joined and read to the end, though a limit on faults, or a cursor, makes it look like a few rows.
 _SERVER_SETTINGS = ("statement_timeout = 0", "work_mem = '64MB'", "enable_nestloop = off", "cursor_tuple_fraction = 1")
+_LOTS_BEHIND = (POINTS, Purpose.AVAILABLE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,7 +53,7 @@ async def verify(
     moments: Sequence[datetime] = (),
     progress: Callable[[int], None] = lambda _entries: None,
 ) -> LedgerReport:
-    """Compute every link, balance, lot and hold anew from the entries, and check that every transfer sums to zero.
+    """Compute every link, balance, lot and seal anew, check holds, and that every transfer sums to zero.
 
     Reads the whole ledger in little memory; run it in a session that sees one state of the database, such as
     `Database.reading`. `moments`: also tell the history before each. `progress` hears how many more entries were read.
@@ -64,13 +66,14 @@ async def verify(
             if walk.entries > before:
                 progress(walk.entries - before)
         walk.end()
+        transfers = 0
+        async for records in reading.records(session, in_order=bool(moments)):
+            walk.check_seals(records)
+            transfers += len(records)
         faults = await checked()
-    for digest in walk.digests:
-        async for page_of_seals in reading.seals(session, digest.before):
-            digest.add_seals(page_of_seals)
     return LedgerReport(
         accounts=(await session.exec(select(func.count()).select_from(Account))).one(),
-        transfers=(await session.exec(select(func.count()).select_from(TransferRecord))).one(),
+        transfers=transfers,
         entries=walk.entries,
         faults=(*walk.faults, *faults),
         histories=tuple(digest.history() for digest in walk.digests),
@@ -119,14 +122,20 @@ class _Walk:
         self.faults: list[str] = []
         self._before_us = [(digest, chain.microseconds(digest.before)) for digest in digests]
         self._account: _Account | None = None
+        self._replay: Replay | None = None
+        self._page = reading.Page([], {})
 
     def go_on(self, page: reading.Page) -> None:
-        accounts = page.accounts
+        accounts, self._page = page.accounts, self._with_left_over(page)
         for key, records in page.runs:
             if self._account is None or self._account.key != key:
-                self.end()
+                self._end_account()
                 self._account = _Account(key, accounts.pop(key, None), self._complain)
+                if key[1:] == _LOTS_BEHIND:
+                    self._replay = self._replay_of(key[0])
             self._account.go_through(records)
+            if self._replay is not None:
+                self._replay.go_through(records)
             self.entries += len(records) // RECORD_BYTES
             if self.digests:
                 self._digest(records)
@@ -134,9 +143,52 @@ class _Walk:
             self._complain_of_account(key, stored)
 
     def end(self) -> None:
-        if self._account is not None:
-            self._account.end()
-            self._account = None
+        self._end_account()
+        self._complain_of_lots(None)
+
+    def _end_account(self) -> None:
+        account, replay, self._account, self._replay = self._account, self._replay, None, None
+        if account is not None:
+            account.end()
+            if replay is not None and not account.complained:
+                # Entries that are not what they were make no lots worth comparing.
+                self._complain_of_replay(replay)
+
+    def _complain_of_replay(self, replay: Replay) -> None:
+        for fault in replay.faults():
+            self._complain(fault)
+
+    def _with_left_over(self, page: reading.Page) -> reading.Page:
+        # Of the last member of the page before, points may come only now.
+        before = self._page
+        if page.runs:
+            self._complain_of_lots(page.runs[0][0][0])
+        return reading.Page(
+            [], {}, before.lots | page.lots, before.uses | page.uses, before.undoing | page.undoing
+        )  # fmt: skip
+
+    def _replay_of(self, member: bytes) -> Replay:
+        page = self._page
+        beside = [kept.pop(member, b"") for kept in (page.lots, page.uses, page.undoing)]
+        return Replay(member, *beside)
+
+    def _complain_of_lots(self, until: bytes | None) -> None:
+        """Of lots and uses of those before a member who have no entries."""
+        page = self._page
+        for member in sorted(page.lots.keys() | page.uses.keys()):
+            if until is None or member < until:
+                self._complain_of_replay(self._replay_of(member))
+
+    def check_seals(self, records: list[reading.Sealed]) -> None:
+        """The next transfers' records."""
+        for record, seal in records:
+            if sha256(SEAL_BEGIN + record).digest() != seal:
+                self._complain_of_seal(uuid.UUID(bytes=record[:16]))
+        for digest, before_us in self._before_us:
+            digest.add_seals([seal for record, seal in records if RECORD.unpack_from(record)[1] < before_us])
+
+    def _complain_of_seal(self, transfer_id: uuid.UUID) -> None:
+        self._complain(f"transfer {transfer_id}: its record was changed")
 
     def _digest(self, records: bytes) -> None:
         starts = range(0, len(records), RECORD_BYTES)
@@ -162,7 +214,7 @@ class _Account:
     """One account's entries as they come."""
 
     def __init__(self, key: Key, stored: Stored | None, complain: Callable[[str], None]) -> None:
-        self.key, self._stored, self._complain = key, stored, complain
+        self.key, self._stored, self._tell, self.complained = key, stored, complain, False
         self._head, self._said_head = chain.first_head(*key), b""
         self._balance = self._seq = 0
 
@@ -200,26 +252,36 @@ class _Account:
         self._said_head = stored
         return head, after, seq
 
+    def _complain(self, fault: str) -> None:
+        self.complained = True
+        self._tell(fault)
+
     def end(self) -> None:
-        name, stored = f"account {_named(self.key)}", self._stored
+        stored = self._stored
         if stored is None:
-            self._complain(f"entries of {name}, which is missing")
+            self._complain(f"entries of account {_named(self.key)}, which is missing")
             return
+        floor = _floor_of(self.key, stored.balance)
+        made = (stored.seq, stored.balance, stored.floor) == (self._seq, self._balance, floor)
+        if made and stored.head in (self._head, self._said_head):
+            return
+        name = f"account {_named(self.key)}"
         if stored.seq != self._seq:
             self._complain(f"{name} says {stored.seq} entries, and the last one is {self._seq}")
         elif stored.head not in (self._head, self._said_head):
             self._complain(f"{name}: its head is not the link of entry {self._seq}")
         if stored.balance != self._balance:
             self._complain(f"{name}: balance {stored.balance}, entries sum to {self._balance}")
-        if stored.balance < stored.floor or not _may_have(self.key, stored.floor):
-            self._complain(f"{name}: balance {stored.balance}, floor {stored.floor}")
+        if stored.floor != floor:
+            self._complain(f"{name}: balance {stored.balance}, floor {stored.floor} instead of {floor}")
 
 
-def _may_have(key: Key, floor: int) -> bool:
+def _floor_of(key: Key, balance: int) -> int:
     _, asset, purpose = key
-    if purpose == Purpose.ISSUANCE or (asset == POINTS and purpose == Purpose.AVAILABLE):
-        return floor <= 0
-    return floor == 0
+    if purpose == Purpose.ISSUANCE:
+        return -BALANCE_MAX
+    # A member's debt is as deep as a refund left it, and no deeper.
+    return min(balance, 0) if (asset, purpose) == _LOTS_BEHIND else 0
 
 
 def _named(key: Key) -> str:

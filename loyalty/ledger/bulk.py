@@ -1,6 +1,7 @@
 """Many transfers at once, for imports: the same books as `post` writes, in few statements and PostgreSQL's COPY.
 
-The chains are computed here, under the locks of their accounts.
+The chains are computed here, under the locks of their accounts. What brings points to members who have no account yet
+can be written out before, by another process: only the chain of the account that it comes from waits for its lock.
 """
 
 import uuid
@@ -10,14 +11,18 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from psycopg import errors
 
 from kit.db import Session, is_postgresql
 from kit.errors import Conflict
+from kit.ids import new_id
 from loyalty.ledger import chain, copying
-from loyalty.ledger.accounts import BALANCE_MAX, LOCK_ORDER, AccountId, Purpose, holds_points, lock_position
+from loyalty.ledger.accounts import BALANCE_MAX, LOCK_ORDER, POINTS, AccountId, Purpose, holds_points, lock_position
 from loyalty.ledger.chain import MESSAGE
+from loyalty.ledger.entries import AMOUNT_MAX
 from loyalty.ledger.transfers import (
     InsufficientBalance,
     Transfer,
@@ -33,6 +38,9 @@ NEW_ACCOUNT_WAIT_MS = 200
 """How long somebody else's making of the same account is waited for, in milliseconds; PostgreSQL looks for deadlocks
 after 1,000, so that it is the import that gives way, and never a shopper's claim."""
 
+OPENED_AT_ONCE_MAX = 100
+"""Members who get their points by one transfer: fewer transfers are fewer entries on the brand's side."""
+
 _TAKEN_FROM = (Purpose.ISSUANCE, Purpose.BUDGET, Purpose.STOCK)
 
 
@@ -40,6 +48,23 @@ class TransfersRaced(Conflict):
     """Somebody else made one of the transfers at the same moment; a second try finds it."""
 
     code = "TransfersRaced"
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Points for members without an account of points, written out but for the side that they come from.
+
+    `transfers`: the id of each and how many points it takes from the source. The rest are rows for COPY.
+    """
+
+    source: AccountId
+    at: datetime
+    lots_expire_at: datetime | None
+    transfers: Sequence[tuple[uuid.UUID, int]]
+    records: bytes
+    accounts: bytes
+    entries: bytes
+    lots: bytes
 
 
 @dataclass(slots=True)
@@ -69,8 +94,113 @@ async def post_many(session: Session, transfers: Sequence[Transfer], now: dateti
     assert isinstance(connection, psycopg.AsyncConnection)
     fresh = await _fresh(connection, transfers, now)
     if fresh:
-        await _Books(connection, fresh, now).write()
+        moves: dict[AccountId, list[_Move]] = {}
+        for transfer in fresh:
+            for leg in transfer.legs:
+                move = (transfer.transfer_id, leg.amount, transfer.lots_expire_at)
+                moves.setdefault(leg.account, []).append(move)
+        await _Books(connection, moves, now).write()
     return len(fresh)
+
+
+def prepare_openings(
+    source: AccountId,
+    holders: copying.Bytes,
+    points: NDArray[np.int64],
+    reason: str,
+    now: datetime,
+    lots_expire_at: datetime | None,
+) -> Openings:
+    """Write out transfers that open members' accounts of points, one hundred members each: work without the database.
+
+    `holders`: ids of members, 16 bytes each, all different; `points`: what each gets, 1 to AMOUNT_MAX / 100.
+    """
+    count, width = len(holders), OPENED_AT_ONCE_MAX
+    if not count:
+        return Openings(source, now, lots_expire_at, (), b"", b"", b"", b"")
+    if not (points.min() > 0 and points.max() <= AMOUNT_MAX // width):
+        raise TransferInvalid(f"an account is opened with 1 to {AMOUNT_MAX // width} points")
+    ids = [new_id() for _ in range(0, count, width)]
+    totals = [int(points[first : first + width].sum()) for first in range(0, count, width)]
+    asset, purpose, at = POINTS.encode(), Purpose.AVAILABLE.encode(), copying.moment(now)
+    by = np.repeat(np.frombuffer(b"".join(one.bytes for one in ids), np.uint8).reshape(-1, 16), width, axis=0)[:count]
+    amounts, first, moment = copying.numbers(points), copying.number(1), copying.number(at)
+    links = _first_links(holders, by, amounts, now)
+    runs_out = None if lots_expire_at is None else copying.number(copying.moment(lots_expire_at))
+    return Openings(
+        source,
+        now,
+        lots_expire_at,
+        list(zip(ids, totals, strict=True)),
+        _records(source, ids, totals, holders, points, reason, now, lots_expire_at),
+        copying.rows(count, [holders, asset, purpose, amounts, bytes(8), first, links]),
+        copying.rows(count, [holders, asset, purpose, first, by, amounts, amounts, moment, links]),
+        copying.rows(count, [holders, by, amounts, amounts, moment, runs_out]),
+    )
+
+
+def _first_links(holders: copying.Bytes, by: copying.Bytes, amounts: copying.Bytes, now: datetime) -> copying.Bytes:
+    # The links of entries number 1, after `chain.genesis`, as `chain.MESSAGE` has them.
+    count, last = len(holders), MESSAGE.pack(bytes(16), 0, 0, 1, chain.microseconds(now))[32:]
+    heads = b"".join([chain.first_head(holder, POINTS, Purpose.AVAILABLE) for holder in _each(holders)])
+    before = np.frombuffer(heads, np.uint8).reshape(count, -1)
+    after = np.broadcast_to(np.frombuffer(last, np.uint8), (count, len(last)))
+    messages = _each(np.concatenate((before, by, amounts, amounts, after), axis=1))
+    return np.frombuffer(b"".join([sha256(message).digest() for message in messages]), np.uint8).reshape(count, -1)
+
+
+def _records(
+    source: AccountId,
+    ids: Sequence[uuid.UUID],
+    totals: Sequence[int],
+    holders: copying.Bytes,
+    points: NDArray[np.int64],
+    reason: str,
+    now: datetime,
+    lots_expire_at: datetime | None,
+) -> bytes:
+    # Fingerprints are those of `transfers.fingerprint`.
+    digits = [holder.hex() for holder in _each(holders)]
+    legs = [
+        f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]} {POINTS} {Purpose.AVAILABLE} {amount} "
+        for one, amount in zip(digits, points.tolist(), strict=True)
+    ]
+    rows = []
+    for number, (transfer_id, total) in enumerate(zip(ids, totals, strict=True)):
+        some = legs[number * OPENED_AT_ONCE_MAX : (number + 1) * OPENED_AT_ONCE_MAX]
+        lines = sorted([f"{source.holder_id} {source.asset} {source.purpose} {-total} ", *some])
+        asked = sha256("\n".join(lines).encode()).digest()
+        rows.append(_record(transfer_id, asked, reason, now, lots_expire_at))
+    return b"".join(rows)
+
+
+def _record(transfer_id: uuid.UUID, asked: bytes, reason: str, now: datetime, lots_expire_at: datetime | None) -> bytes:
+    seal = chain.seal(transfer_id, asked, reason, now, lots_expire_at)
+    runs_out = None if lots_expire_at is None else copying.moment(lots_expire_at)
+    return copying.transfer_row(transfer_id.bytes, asked, reason.encode(), copying.moment(now), seal, runs_out)
+
+
+def _each(lines: copying.Bytes) -> list[bytes]:
+    width, content = lines.shape[1], lines.tobytes()
+    return [content[at : at + width] for at in range(0, len(content), width)]
+
+
+async def post_openings(session: Session, openings: Openings) -> int:
+    """Make the transfers that were written out, on PostgreSQL alone; how many points they bring.
+
+    The members must be the caller's own: made in this transaction, so that nobody else can open their accounts. Raises
+    TransfersRaced, and whatever PostgreSQL says of an account that is open; the transaction, or the savepoint around
+    this, must then be rolled back.
+    """
+    if not openings.transfers:
+        return 0
+    raw = await (await session.connection()).get_raw_connection()
+    connection = raw.driver_connection
+    assert isinstance(connection, psycopg.AsyncConnection)
+    await copying.copy(connection, copying.TRANSFERS, [openings.records])
+    moves: list[_Move] = [(transfer_id, -total, None) for transfer_id, total in openings.transfers]
+    await _Books(connection, {openings.source: moves}, openings.at, openings).write()
+    return sum(total for _id, total in openings.transfers)
 
 
 def _check(transfer: Transfer) -> None:
@@ -91,7 +221,6 @@ async def _fresh(
         ([transfer.transfer_id for transfer in transfers],),
     )
     known: dict[uuid.UUID, bytes] = dict(await found.fetchall())
-    at = copying.moment(now)
     fresh, rows = [], []
     for transfer in transfers:
         own, asked = transfer.transfer_id, fingerprint(transfer)
@@ -99,8 +228,7 @@ async def _fresh(
             raise TransferIdReused(f"transfer {own} was already made with other legs", hint="Choose a new transfer id.")
         if known[own] is asked:
             fresh.append(transfer)
-            seal = chain.seal(own, asked, transfer.reason, now)
-            rows.append(copying.transfer_row(own.bytes, asked, transfer.reason.encode(), at, seal))
+            rows.append(_record(own, asked, transfer.reason, now, transfer.lots_expire_at))
     try:
         await copying.copy(connection, copying.TRANSFERS, rows)
     except errors.UniqueViolation:
@@ -108,16 +236,23 @@ async def _fresh(
     return fresh
 
 
-class _Books:
-    """What fresh transfers write."""
+_Move = tuple[uuid.UUID, int, datetime | None]
+"""What a transfer does to an account: its id, the amount, and when points that it brings run out."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], transfers: Sequence[Transfer], now: datetime) -> None:
-        self._connection, self._now = connection, now
+
+class _Books:
+    """What fresh transfers write: moves by account, beside what was written out before."""
+
+    def __init__(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        moves: Mapping[AccountId, Sequence[_Move]],
+        now: datetime,
+        openings: Openings | None = None,
+    ) -> None:
+        self._connection, self._moves = connection, moves
         self._at, self._at_us = copying.moment(now), chain.microseconds(now)
-        self._moves: dict[AccountId, list[tuple[Transfer, int]]] = {}
-        for transfer in transfers:
-            for leg in transfer.legs:
-                self._moves.setdefault(leg.account, []).append((transfer, leg.amount))
+        self._openings = openings
 
     async def write(self) -> None:
         for _try in range(TRIES_MAX):
@@ -134,6 +269,11 @@ class _Books:
         else:
             raise TransfersRaced("these accounts are being made by others", hint="Try again.")
         await self._update_accounts(states)
+        if self._openings is not None:
+            # Accounts of the caller's own members, for which nobody waits: after those that others want, as always.
+            await copying.copy(self._connection, copying.ACCOUNTS, [self._openings.accounts])
+            self._entries.append(self._openings.entries)
+            self._lots.append(self._openings.lots)
         await copying.copy(self._connection, copying.ENTRIES, self._entries)
         await copying.copy(self._connection, copying.LOTS, self._lots)
 
@@ -160,9 +300,7 @@ class _Books:
         for account, moves in self._moves.items():
             self._go_through(account, moves, states)
 
-    def _go_through(
-        self, account: AccountId, moves: Iterable[tuple[Transfer, int]], states: dict[AccountId, _State]
-    ) -> None:
+    def _go_through(self, account: AccountId, moves: Iterable[_Move], states: dict[AccountId, _State]) -> None:
         state = states.get(account)
         if state is None:
             head = chain.genesis(account.holder_id, account.asset, account.purpose)
@@ -170,15 +308,14 @@ class _Books:
         lowest = -BALANCE_MAX if account.purpose is Purpose.ISSUANCE else 0
         begin, has_lots = copying.entry_begin(account), holds_points(account)
         balance, seq, head = state.balance, state.seq, state.head
-        for transfer, amount in moves:
-            balance, seq, own = balance + amount, seq + 1, transfer.transfer_id.bytes
+        for transfer_id, amount, expires_at in moves:
+            balance, seq, own = balance + amount, seq + 1, transfer_id.bytes
             if amount < 0 and balance < lowest:
                 raise InsufficientBalance(f"not enough {account.asset} in the {account.purpose} account")
             head = sha256(head + MESSAGE.pack(own, amount, balance, seq, self._at_us)).digest()
             self._entries.append(begin + copying.entry_rest(seq, own, amount, balance, self._at, head))
             if has_lots:
                 left = min(max(balance, 0), amount)
-                expires_at = transfer.lots_expire_at
                 runs_out = copying.moment(expires_at) if expires_at is not None else None
                 self._lots.append(copying.lot_row(account.holder_id.bytes, own, amount, left, self._at, runs_out))
         state.balance, state.seq, state.head = balance, seq, head

@@ -17,12 +17,18 @@ from kit.db import register_sqlite_function
 LINK_BYTES = 32
 
 _GENESIS = b"fanxing/ledger/v1\x00"
-_SEAL = b"fanxing/transfer/v1\x00"
+SEAL_BEGIN = b"fanxing/transfer/v1\x00"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 MESSAGE = struct.Struct(">16sqqqq")
 """What a link covers besides the link before it: transfer id, amount, balance after, seq, microseconds since 1970."""
+
+RECORD = struct.Struct(">16sq32sq16sq")
+"""What a seal covers besides the reason: transfer id, `at`, fingerprint, when its lots expire, the id of the transfer
+that it undoes, and until when it is held; moments as in a link."""
+NO_MOMENT, NO_ID = -(2**63), bytes(16)
+"""What a seal has for a moment or an id that the record does not have."""
 
 
 def genesis(holder_id: uuid.UUID, asset: str, purpose: str) -> bytes:
@@ -45,13 +51,39 @@ def link(head: bytes, transfer_id: uuid.UUID, amount: int, balance_after: int, s
     return hashlib.sha256(head + message).digest()
 
 
-def seal(transfer_id: uuid.UUID, fingerprint: bytes, reason: str, at: datetime) -> bytes:
-    """Covers a transfer's record: SHA-256("fanxing/transfer/v1" 0 id(16) at(i64) fingerprint(32) reason).
+def seal(
+    transfer_id: uuid.UUID,
+    fingerprint: bytes,
+    reason: str,
+    at: datetime,
+    lots_expire_at: datetime | None = None,
+    undoes: uuid.UUID | None = None,
+    held_until: datetime | None = None,
+) -> bytes:
+    """Covers a transfer's record: SHA-256("fanxing/transfer/v1" 0 `record`)."""
+    covered = record(transfer_id, fingerprint, reason, at, lots_expire_at, undoes, held_until)
+    return hashlib.sha256(SEAL_BEGIN + covered).digest()
 
-    The databases have the same function as `ledger_seal`.
-    """
-    moment = microseconds(at).to_bytes(8, "big", signed=True)
-    return hashlib.sha256(_SEAL + transfer_id.bytes + moment + fingerprint + reason.encode()).digest()
+
+def record(
+    transfer_id: uuid.UUID,
+    fingerprint: bytes,
+    reason: str,
+    at: datetime,
+    lots_expire_at: datetime | None,
+    undoes: uuid.UUID | None,
+    held_until: datetime | None,
+) -> bytes:
+    """What a seal covers: `RECORD`, then the reason."""
+    fixed = RECORD.pack(
+        transfer_id.bytes,
+        microseconds(at),
+        fingerprint,
+        NO_MOMENT if lots_expire_at is None else microseconds(lots_expire_at),
+        NO_ID if undoes is None else undoes.bytes,
+        NO_MOMENT if held_until is None else microseconds(held_until),
+    )
+    return fixed + reason.encode()
 
 
 def microseconds(at: datetime) -> int:
@@ -69,19 +101,11 @@ _POSTGRES_FUNCTIONS = (
             || int8send((extract(epoch FROM at AT TIME ZONE 'UTC') * 1000000)::bigint))
     $$
     """,
-    """
-    CREATE OR REPLACE FUNCTION ledger_seal(transfer_id uuid, fingerprint bytea, reason text, at timestamptz)
-    RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
-        SELECT sha256('\\x66616e78696e672f7472616e736665722f763100'::bytea || uuid_send(transfer_id)
-            || int8send((extract(epoch FROM at AT TIME ZONE 'UTC') * 1000000)::bigint)
-            || fingerprint || convert_to(reason, 'UTF8'))
-    $$
-    """,
 )
 
 
 def functions_ddl(dialect: str) -> tuple[str, ...]:
-    """Statements that make `ledger_link` and `ledger_seal`. `dialect` is "sqlite", which needs none, or "postgresql".
+    """Statements that make `ledger_link`. `dialect` is "sqlite", which needs none, or "postgresql".
 
     `SQLModel.metadata.create_all` runs them; a migration has to.
     """
@@ -96,16 +120,9 @@ def _make_functions(_metadata: MetaData, connection: Connection, tables: Sequenc
 
 # SQLite keeps ids as hexadecimal digits and moments as text without a zone.
 def _sqlite_link(head: bytes, transfer_id: str, amount: int, balance_after: int, seq: int, at: str) -> bytes:
-    return link(head, uuid.UUID(transfer_id), amount, balance_after, seq, _sqlite_moment(at))
-
-
-def _sqlite_seal(transfer_id: str, fingerprint: bytes, reason: str, at: str) -> bytes:
-    return seal(uuid.UUID(transfer_id), fingerprint, reason, _sqlite_moment(at))
-
-
-def _sqlite_moment(at: str) -> datetime:
-    return datetime.fromisoformat(at).replace(tzinfo=UTC)
+    return link(
+        head, uuid.UUID(transfer_id), amount, balance_after, seq, datetime.fromisoformat(at).replace(tzinfo=UTC)
+    )
 
 
 register_sqlite_function("ledger_link", 6, _sqlite_link)
-register_sqlite_function("ledger_seal", 4, _sqlite_seal)

@@ -51,6 +51,11 @@ class TransferRecord(SQLModel, table=True):
     fingerprint: bytes = Field(sa_type=LargeBinary)
     reason: str = Field(sa_type=Text)
     at: datetime = Field(sa_type=Moment)
+    lots_expire_at: datetime | None = Field(default=None, sa_type=Moment)
+    """When the points that it brings members run out."""
+    undoes: uuid.UUID | None = None
+    held_until: datetime | None = Field(default=None, sa_type=Moment)
+    """When it is a hold: its `expires_at`."""
     seal: bytes = Field(sa_type=LargeBinary)
     """`chain.seal` of the rest of the row."""
 
@@ -90,7 +95,14 @@ class Move:
 
 
 async def claim(
-    connection: AsyncConnection, transfer_id: uuid.UUID, fingerprint: bytes, reason: str, at: datetime
+    connection: AsyncConnection,
+    transfer_id: uuid.UUID,
+    fingerprint: bytes,
+    reason: str,
+    at: datetime,
+    lots_expire_at: datetime | None = None,
+    undoes: uuid.UUID | None = None,
+    held_until: datetime | None = None,
 ) -> bool:
     """Take a transfer id; false when a transfer has it already."""
     claimed = await connection.execute(
@@ -100,7 +112,10 @@ async def claim(
             "fingerprint": fingerprint,
             "reason": reason,
             "at": at,
-            "seal": chain.seal(transfer_id, fingerprint, reason, at),
+            "lots_expire_at": lots_expire_at,
+            "undoes": undoes,
+            "held_until": held_until,
+            "seal": chain.seal(transfer_id, fingerprint, reason, at, lots_expire_at, undoes, held_until),
         },
     )
     return claimed.first() is not None

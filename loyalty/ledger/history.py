@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from kit.errors import Invalid
 
 SETTLING = timedelta(minutes=5)
-"""Age from which a history no longer grows: no transaction lasts as long."""
+"""Age from which a history no longer grows: no transaction lasts as long, and no clock is as slow."""
+_OR_LATE = "; or made since, by a server whose clock is more than five minutes slow"
 REPORT_BYTES_MAX = 4_096
 _FORMAT = "fanxing/ledger-history/v1"
 
@@ -68,7 +69,7 @@ class History:
         if (self.entries, self.links_sha256) != (found.entries, found.links_sha256):
             faults.append(
                 f"the entries {since} are not those of the report: {found.entries} instead of {self.entries},"
-                " or altered"
+                " or altered" + (_OR_LATE if found.entries > self.entries else "")
             )
         if (self.transfers, self.seals_sha256) != (found.transfers, found.seals_sha256):
             faults.append(

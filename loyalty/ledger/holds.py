@@ -19,6 +19,7 @@ from kit.ids import derived_id
 from loyalty.ledger import entries
 from loyalty.ledger.accounts import LOCK_ORDER, AccountId, Purpose
 from loyalty.ledger.transfers import (
+    REASON_CHARACTERS_MAX,
     Leg,
     Posted,
     Posting,
@@ -102,7 +103,7 @@ class Hold(SQLModel, table=True):
 
     def transfer(self) -> Transfer:
         """The transfer that was asked for."""
-        return Transfer(self.transfer_id, self.reason, _read(self.legs), self.lots_expire_at)
+        return Transfer(self.transfer_id, self.reason, read_legs(self.legs), self.lots_expire_at)
 
 
 async def hold(session: Session, transfer: Transfer, now: datetime, expires_at: datetime) -> Posted:
@@ -114,7 +115,8 @@ async def hold(session: Session, transfer: Transfer, now: datetime, expires_at: 
     _check(transfer, now, expires_at)
     connection = await session.connection()
     asked = fingerprint(transfer, KIND)
-    if not await entries.claim(connection, transfer.transfer_id, asked, transfer.reason, now):
+    terms = (transfer.lots_expire_at, None, expires_at)
+    if not await entries.claim(connection, transfer.transfer_id, asked, transfer.reason, now, *terms):
         return await posted_before(session, transfer, asked)
     posting = Posting(session, connection, now)
     held: Counter[AccountId] = Counter()
@@ -177,7 +179,8 @@ async def settle(session: Session, transfer_id: uuid.UUID, now: datetime) -> Pos
     asked = made.transfer()
     gives = tuple(leg for leg in asked.legs if leg.amount > 0)
     takes = tuple(Leg(account, -amount) for account, amount in (await _held_by(session, asked)).items())
-    return await post(session, Transfer(_closing(transfer_id), asked.reason, takes + gives, asked.lots_expire_at), now)
+    reason = closing_reason(made.state, asked.reason)
+    return await post(session, Transfer(closing(transfer_id), reason, takes + gives, asked.lots_expire_at), now)
 
 
 async def release(session: Session, transfer_id: uuid.UUID, now: datetime, why: Release) -> Posted:
@@ -197,9 +200,8 @@ async def release(session: Session, transfer_id: uuid.UUID, now: datetime, why: 
     asked = made.transfer()
     moved = await moved_by(session, asked)
     legs = tuple(Leg(account, -amount) for account, (amount, _) in moved.items())
-    return await post(
-        session, Transfer(_closing(transfer_id), f"{made.state}: {asked.reason}"[:80], legs, undoes=transfer_id), now
-    )
+    reason = closing_reason(made.state, asked.reason)
+    return await post(session, Transfer(closing(transfer_id), reason, legs, undoes=transfer_id), now)
 
 
 async def _resolved(session: Session, transfer_id: uuid.UUID) -> Hold:
@@ -214,9 +216,15 @@ async def _held_by(session: Session, asked: Transfer) -> dict[AccountId, int]:
     return {account: amount for account, (amount, _) in moved.items() if account.purpose is Purpose.HELD}
 
 
-def _closing(transfer_id: uuid.UUID) -> uuid.UUID:
+def closing(transfer_id: uuid.UUID) -> uuid.UUID:
+    """The id of the transfer that settles or releases a hold."""
     # One id for either end: the ledger refuses the second should a hold ever be closed both ways.
     return derived_id("hold-closed", transfer_id)
+
+
+def closing_reason(state: str, reason: str) -> str:
+    """The reason of the transfer that settles or releases a hold."""
+    return reason if state == HoldState.POSTED else f"{state}: {reason}"[:REASON_CHARACTERS_MAX]
 
 
 def _held(account: AccountId) -> AccountId:
@@ -238,7 +246,8 @@ def _written(legs: tuple[Leg, ...]) -> str:
     )
 
 
-def _read(legs: str) -> tuple[Leg, ...]:
+def read_legs(legs: str) -> tuple[Leg, ...]:
+    """The legs of a `Hold`. Raises ValueError or TypeError when they are none."""
     return tuple(
         Leg(
             AccountId(uuid.UUID(holder), asset, Purpose(purpose)),

@@ -119,10 +119,22 @@ async def make(
     await connection.execute(_LOTS.insert(), {**lot, "expires_at": expires_at})
 
 
-async def use(connection: AsyncConnection, member_id: uuid.UUID, transfer_id: uuid.UUID, amount: int) -> None:
-    """Take so many points from the member's lots, which hold as many, those that expire first before the others."""
+async def use(
+    connection: AsyncConnection,
+    member_id: uuid.UUID,
+    transfer_id: uuid.UUID,
+    amount: int,
+    first: uuid.UUID | None = None,
+) -> None:
+    """Take so many points from the member's lots, which hold as many, those that expire first before the others.
+
+    With `first`, that lot goes before them all, if it is his and has anything left.
+    """
     about = {"member": member_id, "transfer": transfer_id, "wanted": amount}
-    await connection.execute(_taking_shares(), about)
+    if first is None:
+        await connection.execute(_taking_shares(), about)
+    else:
+        await connection.execute(_taking_shares(one_first=True), {**about, "first": first})
     await connection.execute(_taken_from_lots(), about)
 
 
@@ -171,9 +183,10 @@ def _shares(amount: Any, order: tuple[Any, ...], listed: Select[Any]) -> Subquer
 
 
 @lru_cache
-def _taking_shares() -> Insert:
+def _taking_shares(*, one_first: bool = False) -> Insert:
     live = select(_LOTS.c.lot_id).where(_LOTS.c.member_id == _MEMBER, _LOTS.c.left > 0)
-    shares = _shares(_LOTS.c.left, _FIRST_TO_EXPIRE, live)
+    before = (case((_LOTS.c.lot_id == bindparam("first", type_=Uuid()), 0), else_=1),) if one_first else ()
+    shares = _shares(_LOTS.c.left, (*before, *_FIRST_TO_EXPIRE), live)
     return _USES.insert().from_select(
         ["member_id", "transfer_id", "lot_id", "amount", "returned"],
         core_select(_MEMBER, _TRANSFER, shares.c.lot_id, shares.c.share, literal(0)),

@@ -63,8 +63,8 @@ PAYING: Sequence[Step] = (
     _take("hurries", "[[FOR UPDATE SKIP LOCKED]]"),
     _take("waits", ""),
     Step(
-        "INSERT INTO ledger_transfer (transfer_id, fingerprint, reason, at, seal) "
-        "VALUES (:transfer, :fingerprint, :reason, :now, :seal)",
+        "INSERT INTO ledger_transfer (transfer_id, fingerprint, reason, at, lots_expire_at, seal) "
+        "VALUES (:transfer, :fingerprint, :reason, :now, :lot_expires_at, :seal)",
         when="pays",
     ),
     Step(
@@ -117,7 +117,7 @@ def paying_values(
     if first is not None:
         legs = (Leg(first, -amount, otherwise=tuple(others)), Leg(payee, amount))
         asked = fingerprint(Transfer(transfer_id, reason, legs, lots_expire_at=lot_expires_at))
-        seal = chain.seal(transfer_id, asked, reason, now)
+        seal = chain.seal(transfer_id, asked, reason, now, lot_expires_at)
         genesis = chain.genesis(payee.holder_id, payee.asset, payee.purpose)
         first_link = chain.link(genesis, transfer_id, amount, amount, 1, now)
     return {

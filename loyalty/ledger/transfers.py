@@ -65,8 +65,8 @@ class Transfer:
     """Value that moves at once between accounts. The caller chooses the id; the same id moves value only once.
 
     Points that it brings members run out at `lots_expire_at`, None: never. With `undoes`, an earlier transfer's id,
-    they go back first to the lots which that one took from. With `may_owe` a debit of a member's points may leave a
-    debt, as deep as his group's policy says: for refunds alone.
+    they go back first to the lots which that one took from, and are taken first from the lot which it made. With
+    `may_owe` a debit of a member's points may leave a debt, as deep as his group's policy says: for refunds alone.
     """
 
     transfer_id: uuid.UUID
@@ -97,7 +97,8 @@ async def post(session: Session, transfer: Transfer, now: datetime) -> Posted:
     check(transfer)
     connection = await session.connection()
     asked = fingerprint(transfer)
-    if not await entries.claim(connection, transfer.transfer_id, asked, transfer.reason, now):
+    terms = (transfer.lots_expire_at, transfer.undoes)
+    if not await entries.claim(connection, transfer.transfer_id, asked, transfer.reason, now, *terms):
         return await posted_before(session, transfer, asked)
     posting = Posting(session, connection, now)
     for leg in sorted(transfer.legs, key=leg_position):
@@ -264,7 +265,7 @@ class Posting:
             raise InsufficientBalance("not enough points on the member's account")
         used = min(-leg.amount, max(moved.balance_after - leg.amount, 0))
         if used:
-            await lots.use(self._connection, member_id, transfer_id, used)
+            await lots.use(self._connection, member_id, transfer_id, used, transfer.undoes)
         return moved
 
     async def _take(self, transfer_id: uuid.UUID, leg: Leg) -> Move:

@@ -108,6 +108,9 @@ def _make_tables() -> dict[str, sa.Table]:
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", Moment(), nullable=False),
+        sa.Column("lots_expire_at", Moment(), nullable=True),
+        sa.Column("undoes", sa.Uuid(), nullable=True),
+        sa.Column("held_until", Moment(), nullable=True),
         sa.Column("seal", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("transfer_id", name=op.f("pk_ledger_transfer")),
     )

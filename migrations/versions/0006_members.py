@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("opened_at", Moment(), nullable=False),
         sa.Column("codes", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "scope IN ('phone', 'device', 'ipv4', 'ipv4-block', 'ipv6', 'ipv6-block')",
+            "scope IN ('phone', 'device', 'ipv4', 'ipv4-block', 'ipv6', 'ipv6-block', 'ipv4-tries', 'ipv6-tries')",
             name=op.f("ck_code_window_scope"),
         ),
         sa.CheckConstraint("codes > 0", name=op.f("ck_code_window_codes")),

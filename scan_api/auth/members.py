@@ -21,6 +21,7 @@ from loyalty.sandbox import SandboxGroup
 from loyalty.sign_in import CodeCheck, IssuedCode
 from scan_api import earning
 from scan_api.callers import caller_of
+from scan_api.cookies import cookie_of
 from scan_api.errors import SignInNeeded
 from scan_api.sandbox import mark_answer
 from scan_api.services import Services
@@ -45,7 +46,7 @@ def session_token(request: Request) -> str | None:
     authorization = request.headers.get("authorization", "")
     if authorization.lower().startswith(_BEARER):
         return authorization[len(_BEARER) :]
-    return request.cookies.get(COOKIE)
+    return cookie_of(request, COOKIE)
 
 
 def set_cookie(response: Response, services: Services, token: str) -> None:
@@ -121,13 +122,19 @@ async def send_code(
     services: Services, request: Request, brand_slug: str | None, phone: str, language: Language, now: datetime
 ) -> tuple[IssuedCode, DevelopmentCode | None]:
     """Make a one-time code and send it. The answer is the same for a known and an unknown number."""
-    caller = caller_of(request, services)
-    asker = Asker(caller.address_network, caller.address_network_wide, caller.device_id)
+    asker = _asker(services, request)
     async with services.database.writing() as session:
         group_id = await group_of(session, request, brand_slug, now)
         is_sandbox = await sandbox.is_sandbox(session, group_id)
-        limited = asker if services.sender.is_limited and not is_sandbox else None
-        issued = await sign_in.issue_code(session, services.vault, group_id, phone, now, limited)
+        issued = await sign_in.issue_code(
+            session,
+            services.vault,
+            group_id,
+            phone,
+            now,
+            None if is_sandbox else asker,
+            is_sent=not is_sandbox,
+        )
     if is_sandbox:
         mark_answer()
         return issued, DevelopmentCode(issued.code)
@@ -153,6 +160,10 @@ async def confirm(
     async with services.database.reading() as session:
         group_id = await group_of(session, request, brand_slug, now)
         await consents.require_in_force(session, group_id, agreed)
+    asker = _asker(services, request)
+    if asker is not None:
+        async with services.database.writing() as session:
+            await sign_in.count_try(session, services.vault, asker, now)
     (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
     async with services.database.writing() as session:
         member, is_new = await members.find_or_enrol(session, services.vault, group_id, phone, now)
@@ -160,6 +171,14 @@ async def confirm(
         token = await sign_in.open_session(session, member.member_id, now)
     await earning.greet(services.database, services.vault, member.member_id, now)
     return member, token, is_new
+
+
+def _asker(services: Services, request: Request) -> Asker | None:
+    """From where codes are asked for or typed; None where that is not limited."""
+    if not services.sender.is_limited:
+        return None
+    caller = caller_of(request, services)
+    return Asker(caller.address_network, caller.address_network_wide, caller.device_id)
 
 
 async def prove_phone(

@@ -21,10 +21,10 @@ from kit.settings import Settings
 from kit.vault import new_key
 from offline_sdk.algorithms import Algorithm
 from scan_api.app import create_app
-from scan_api.claims import PROCEDURES
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.http_protocol import LimitedProtocol
+from scan_api.procedures import PROCEDURES
 from scan_api.services import build
 from scan_api.trust import Trust
 from signer import roots
@@ -121,6 +121,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         http=LimitedProtocol,
+        ws="none",
         limit_concurrency=CONNECTIONS_MAX,
         # Its access log would hold the paths of inner codes; the application writes its own, without them.
         access_log=False,

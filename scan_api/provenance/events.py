@@ -5,32 +5,23 @@ indexes; an event of named items is a row an item, so that it lies beside everyt
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    CompoundSelect,
-    Select,
-    Text,
-    bindparam,
-    false,
-    select,
-    true,
-    union_all,
-)
+from sqlalchemy import BigInteger, CheckConstraint, Column, Text
 from sqlmodel import Field, SQLModel
 
 from codes.orders import CodeOrder
 from codes.ranges import IndexRange
-from kit.db import Moment, Session, insert, table_of
+from kit import procedures
+from kit.db import Moment, Session, insert
 from kit.errors import Invalid
 from kit.ids import new_id
+from kit.procedures import Kind, Procedure
+from kit.procedures import Step as Statement
 
 ITEMS_PER_EVENT_MAX = 1_000
 PLACE_CHARACTERS_MAX = 200
@@ -198,48 +189,62 @@ async def record_for_items(
     return event_id
 
 
-_COLUMNS = ("event_id", "step", "at", "recorded_at", "place", "by")
+_EVENT_SQL = 'event_id, step, at, recorded_at, place, "by"'
+_EVENT: Mapping[str, Kind] = {
+    "event_id": Kind.UUID,
+    "step": Kind.TEXT,
+    "at": Kind.MOMENT,
+    "recorded_at": Kind.MOMENT,
+    "place": Kind.TEXT,
+    "by": Kind.TEXT,
+    "whole_order": Kind.BOOLEAN,
+}
 
 
-def _of_part(step: Step) -> Select[Any]:
+def _of_part(step: Step) -> str:
     """The step of the part of an order in which an item lies."""
-    events = table_of(RangeEvent)
     nearest = (
-        select(events)
-        .where(
-            events.c.order_id == bindparam("order"),
-            events.c.step == step.value,
-            events.c.first_index <= bindparam("index"),
-        )
-        .order_by(events.c.first_index.desc())
-        .limit(1)
-        .subquery()
+        f"SELECT * FROM range_event WHERE order_id = :order AND step = '{step}' AND first_index <= :issue_index "  # noqa: S608 - words of ours
+        "ORDER BY first_index DESC LIMIT 1"
     )
-    return select(*(nearest.c[name] for name in _COLUMNS), false()).where(nearest.c.last_index >= bindparam("index"))
+    return f"SELECT {_EVENT_SQL}, false FROM ({nearest}) AS nearest_{step} WHERE last_index >= :issue_index"  # noqa: S608
 
 
-def _history(*, has_ranges: bool) -> CompoundSelect[Any]:
-    of_order, of_item = table_of(OrderEvent), table_of(ItemEvent)
-    return union_all(
-        select(*(of_order.c[name] for name in _COLUMNS), true().label("whole_order")).where(
-            of_order.c.order_id == bindparam("order")
-        ),
-        select(*(of_item.c[name] for name in _COLUMNS), false()).where(of_item.c.item_key == bindparam("key")),
-        *((_of_part(Step.ACTIVATED), _of_part(Step.VOIDED)) if has_ranges else ()),
-    )
-
-
-# Every scan asks it: one round trip, and built once.
-_HISTORY = {has_ranges: _history(has_ranges=has_ranges) for has_ranges in (False, True)}
+HISTORY_PARAMETERS: Mapping[str, Kind] = {"order": Kind.INTEGER, "item": Kind.BIGINT, "issue_index": Kind.INTEGER}
+"""Besides `has_ranges`, which `codes.ranges.STANDING` gives."""
+HISTORY: Sequence[Statement] = (
+    Statement(
+        f"""
+        SELECT {_EVENT_SQL}, true FROM order_event WHERE order_id = :order
+        UNION ALL SELECT {_EVENT_SQL}, false FROM item_event WHERE item_key = :item
+        """,  # noqa: S608
+        gives=_EVENT,
+        collects="events",
+    ),
+    Statement(
+        f"{_of_part(Step.ACTIVATED)} UNION ALL {_of_part(Step.VOIDED)}",
+        gives=_EVENT,
+        collects="part_events",
+        when="has_ranges",
+    ),
+)
+"""Steps that collect what was recorded for an item, its part of the order and the whole of it, for `history_of`."""
+_HISTORY = Procedure(
+    "history", {**HISTORY_PARAMETERS, "has_ranges": Kind.BOOLEAN}, HISTORY, ("events", "part_events"), writes=False
+)
 
 
 async def events_of(session: Session, order: CodeOrder, item_key: int, issue_index: int) -> list[Event]:
     """The recorded events of one item, those of its order and of its part of it among them, oldest first."""
-    asked = {"order": order.order_id, "key": item_key, "index": issue_index}
-    found = await (await session.connection()).execute(_HISTORY[order.has_ranges], asked)
+    asked = {"order": order.order_id, "item": item_key, "issue_index": issue_index, "has_ranges": order.has_ranges}
+    return history_of(await procedures.call(session, _HISTORY, asked))
+
+
+def history_of(found: Mapping[str, Any]) -> list[Event]:
+    """The events that `HISTORY` collected, oldest first."""
     events = [
         Event(event_id, Step(step), at, recorded_at, place, by, whole_order)
-        for event_id, step, at, recorded_at, place, by, whole_order in found
+        for event_id, step, at, recorded_at, place, by, whole_order in (*found["events"], *(found["part_events"] or ()))
     ]
     return sorted(
         (event for event in events if not _passed_by(event, events)),

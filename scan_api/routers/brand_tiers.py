@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from codes import catalogue
 from codes.catalogue import Brand, brand_named
@@ -16,7 +16,7 @@ from loyalty.experience import Figures
 from loyalty.tier_rules import CardFace, Rules, Tier
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
-from scan_api.routers import At, BrandSlug
+from scan_api.routers import At, BrandSlug, When
 from scan_api.routers.cards import FACE_EXAMPLE, NEEDS_EXAMPLE, TIER_EXAMPLE, Body, Face, Needs, TierAnswer, tier_answer
 from scan_api.services import Serve
 
@@ -67,7 +67,7 @@ class RulesBody(Body):
     )
 
     replaces: int = Field(ge=0)
-    valid_from: AwareDatetime | None = Field(default=None, description="At least 60 s ahead; absent: just that")
+    valid_from: When | None = Field(default=None, description="At least 60 s ahead; absent: just that")
     window_months: int = 12
     keep_permille: int = 1_000
     period_months: int = 1
@@ -125,8 +125,8 @@ class EarnRuleBody(Body):
     )
 
     points_per_yuan_milli: int = Field(description="Thousandths of a point for each yuan; 1000: one point")
-    starts_at: AwareDatetime | None = Field(default=None, description="Absent: now")
-    ends_at: AwareDatetime | None = None
+    starts_at: When | None = Field(default=None, description="Absent: now")
+    ends_at: When | None = None
     paid_fen_min: int = 0
     points_per_purchase_max: int | None = None
     points_per_day_max: int | None = None
@@ -295,8 +295,8 @@ async def end_earn_rule(
 async def flows(
     brand: BrandSlug,
     services: Serve,
-    begin: Annotated[AwareDatetime | None, Query(alias="from", description="Absent: 30 days before `to`")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Absent: now")] = None,
+    begin: Annotated[When | None, Query(alias="from", description="Absent: 30 days before `to`")] = None,
+    end: Annotated[When | None, Query(alias="to", description="Absent: now")] = None,
     authorization: Authorization = None,
 ) -> FlowsAnswer:
     """Where points of the brand's group were earned and spent. Sums and counts of 10 members and more, nothing else."""

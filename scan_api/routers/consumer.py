@@ -2,19 +2,31 @@
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from scan_api import item_view, page_answers, robots
 from scan_api.auth import members
 from scan_api.errors import STATUS_BY_VERDICT, PageUnknown
+from scan_api.item_view import ItemView
 from scan_api.routers import pages
-from scan_api.services import Serve
+from scan_api.services import Serve, Services
 from scan_api.web.language import choose
+from scan_api.web.views import Language, MemberView
 
+
+class CodePath(PathConvertor):
+    """A path that may be a code's: no other begins with a digit."""
+
+    regex = "[0-9].*"
+
+
+register_url_convertor("code", CodePath())
 router = APIRouter(tags=["consumer"])
+elsewhere = APIRouter(include_in_schema=False)
 
 
-@router.get("/{code_path:path}", summary="Scan a code")
-@router.head("/{code_path:path}", include_in_schema=False)
+@router.get("/{code_path:code}", summary="Scan a code")
+@router.head("/{code_path:code}", include_in_schema=False)
 async def scan(request: Request, services: Serve) -> Response:
     """Judge the code whose URL this is, and record the scan before the answer leaves.
 
@@ -33,16 +45,29 @@ async def scan(request: Request, services: Serve) -> Response:
         services.clock(),
     )
     channel = ("page" if page else "api") if robots.is_scan(request.method, request.headers) else None
-    # Only a recorded scan writes, so that robots cannot make the database queue.
-    transaction = services.database.reading if channel is None else services.database.writing
-    async with transaction() as session:
-        member_id = await members.visitor(session, request, now)
-        view = await item_view.look(services, session, text, channel=channel, member_id=member_id, now=now)
-        member = await pages.member_view(session, member_id, view, language) if page else None
-        benefits = await pages.benefits_of(session, view) if page else {}
+    view = await item_view.look(services, text, channel=channel, session_token=members.session_token(request), now=now)
     services.metrics.scans.labels(view.judgement.error or "genuine").inc()
     status = STATUS_BY_VERDICT[view.judgement.error] if view.judgement.error else 200
     vary = {"vary": "accept, accept-language, cookie"}
     if page:
+        member, benefits = await _shown_besides(services, view, language)
         return pages.scan_page(view, text, member, benefits, language, status, vary)
     return JSONResponse(item_view.as_json(view, language), status, headers={**vary, "content-language": language})
+
+
+@elsewhere.get("/{path:path}")
+@elsewhere.head("/{path:path}")
+async def nothing() -> Response:
+    """Whatever no route takes."""
+    raise PageUnknown("there is nothing at this address")
+
+
+async def _shown_besides(
+    services: Services, view: ItemView, language: Language
+) -> tuple[MemberView | None, pages.Benefits]:
+    """What the page shows of the visitor, and of benefits among the prizes. Most pages have neither."""
+    prizes = (chance.prize for offer in view.offers for chance in offer.chances)
+    if view.visitor is None and all(prize.benefit_id is None for prize in prizes):
+        return None, {}
+    async with services.database.reading() as session:
+        return await pages.member_view(session, view.visitor, view, language), await pages.benefits_of(session, view)

@@ -97,6 +97,7 @@ class PlayBody(_Body):
 class CompletionBody(_Body):
     member_id: uuid.UUID
     subject: str = Field(
+        pattern=r"^[^\x00]*$",
         min_length=1,
         max_length=SUBJECT_CHARACTERS_MAX,
         examples=["survey-2026-05-17-00042"],
@@ -391,12 +392,11 @@ async def show_record(
     async with services.database.reading() as session:
         plays.require_revealed(await catalogue.get(session, draw_id))
     name = f"attachment; filename=draw-{draw_id}.ndjson"
-    lines = _record_lines(services.database, draw_id)
+    lines = await services.streams.made(_record_lines(services.database, draw_id))
     return StreamingResponse(lines, media_type=RECORD_MEDIA_TYPE, headers={"content-disposition": name})
 
 
 async def _record_lines(database: Database, draw_id: uuid.UUID) -> AsyncIterator[bytes]:
-    # The transaction lives as long as the reader reads; what he sees cannot change any more.
     async with database.reading() as session:
         async for line in plays.record_of(session, await catalogue.get(session, draw_id)):
             yield line

@@ -17,7 +17,7 @@ from loyalty import members as loyalty_members
 from loyalty.consents import KIND_CHARACTERS_MAX, VERSION_CHARACTERS_MAX, Agreement, Channel
 from loyalty.merge_moves import MemberMerge
 from loyalty.merges import Approval, Merged, NewMerge
-from loyalty.phones import PHONE_CHARACTERS_MAX
+from loyalty.phones import PHONE_CHARACTERS_MAX, parse_phone, phone_fingerprint
 from loyalty.profiles import Birthday
 from loyalty.tasks import TaskEvent
 from scan_api.auth import members
@@ -29,6 +29,7 @@ from scan_api.web.language import choose
 router = APIRouter(prefix="/v1")
 
 _CODE_CHARACTERS_MAX = 20
+_MERGE = "merge"
 _MERGE_EXAMPLE: dict[str, Any] = {
     "merge_id": "0197a3f0-6f0e-7c55-b8a5-2b1c9d3e4f50",
     "moved": [
@@ -191,22 +192,22 @@ async def export(request: Request, services: Serve) -> StreamingResponse:
     async with services.database.reading() as session:
         member_id = await members.require_member(session, request, services.clock())
     return StreamingResponse(
-        _exported(services, member_id, services.clock()),
+        await services.streams.made(_exported(services, member_id, services.clock())),
         media_type="application/json",
         headers={"content-disposition": 'attachment; filename="fanxing-export.json"'},
     )
 
 
-async def _exported(services: Services, member_id: uuid.UUID, now: datetime) -> AsyncIterator[str]:
+async def _exported(services: Services, member_id: uuid.UUID, now: datetime) -> AsyncIterator[bytes]:
     # Row after row: an export may be larger than what a server should hold.
-    yield f'{{"exported_at": "{iso(now)}"'
+    yield f'{{"exported_at": "{iso(now)}"'.encode()
     current = ""
     async with services.database.reading() as session:
         async for section, row in member_export.export(session, services.vault, member_id):
             head = "" if section == current else f'{"]" if current else ""},\n"{section}": ['
-            yield head + ("," if section == current else "") + "\n" + json.dumps(row, ensure_ascii=False)
+            yield (head + ("," if section == current else "") + "\n" + json.dumps(row, ensure_ascii=False)).encode()
             current = section
-    yield "]}\n" if current else "}\n"
+    yield b"]}\n" if current else b"}\n"
 
 
 @router.delete("/me", status_code=204)
@@ -238,17 +239,24 @@ async def merge(body: MergeBody, request: Request, services: Serve, once: OnlyOn
     experience come over; from then on it signs in to this member.
     """
     now = services.clock()
+    # Codes are used up by being checked, so whether this was done before is asked first.
     async with services.database.reading() as session:
         member_id = await members.require_member(session, request, now)
-        known = await merges.known(session, member_id, once.key)
-    if known is not None:
-        once.mark_replayed()
-        return _answer(known)
+        group_id = (await loyalty_members.get(session, member_id)).group_id
+        # By the keyed hash: a number cannot be guessed from what is stored of the request.
+        phone = phone_fingerprint(services.vault, group_id, parse_phone(body.phone)).hex()
+        earlier = await once.earlier(session, member_id, _MERGE, {"phone": phone})
+    if earlier is not None:
+        return MergeAnswer(**earlier)
     await members.require_proof(services, request, body.one_time_code, now)
     other_id = await members.prove_phone(services, member_id, body.phone, body.phone_code, now)
     new = NewMerge(merges.merge_id(member_id, once.key), member_id, other_id, Approval.CODES)
     async with services.database.writing() as session:
-        return _answer(await merges.merge(session, new, now))
+
+        async def work() -> MergeAnswer:
+            return _answer(await merges.merge(session, new, now))
+
+        return MergeAnswer(**await once.run(session, member_id, _MERGE, {"phone": phone}, now, work))
 
 
 @router.post("/me/unmerge")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from codes import catalogue
 from codes.catalogue import Brand
@@ -20,7 +20,7 @@ from loyalty.refunds import NAME_CHARACTERS_MAX, NewRefund, RefundLine
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, Role
 from scan_api.idempotency import OnlyOnce
-from scan_api.routers import At
+from scan_api.routers import At, When
 from scan_api.services import Serve, Services
 
 router = APIRouter(prefix="/v1/shop", tags=["shop"])
@@ -70,7 +70,7 @@ class PurchaseBody(_Body):
     paid_fen: Fen
     lines: list[PurchaseLine] = Field(default=[], max_length=LINES_MAX)
     channel: Channel = Channel.STORE
-    at: AwareDatetime | None = Field(default=None, description="When it was bought, at most 90 days ago; absent: now")
+    at: When | None = Field(default=None, description="When it was bought, at most 90 days ago; absent: now")
 
 
 class PurchaseAnswer(BaseModel):

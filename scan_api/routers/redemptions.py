@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from codes.catalogue import brand_named
 from kit.db import Session
@@ -30,7 +30,7 @@ from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, Role
 from scan_api.idempotency import OnlyOnce
 from scan_api.paging import Page, Paged
-from scan_api.routers import At, BrandSlug
+from scan_api.routers import At, BrandSlug, When
 from scan_api.services import Serve, Services
 
 router = APIRouter(prefix="/v1", tags=["shop"])
@@ -81,7 +81,7 @@ class ReservationBody(ReleaseBody):
 class OfflineRedemption(_Body):
     redemption_id: uuid.UUID = Field(description="Chosen by the till, new for each redemption")
     coupon_code: CouponCode
-    at: AwareDatetime
+    at: When
 
 
 class OfflineBody(_Body):

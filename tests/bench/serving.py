@@ -32,6 +32,7 @@ from loyalty import members, sign_in
 from loyalty.budgets import BudgetUsedUp
 from loyalty.ledger import paying
 from scan_api.claims import PROCEDURE
+from scan_api.item_view import SCAN
 from tests.bench.figures import Figure, figure, in_turns
 from tests.bench.statements import (
     LOG_SETTINGS,
@@ -207,7 +208,7 @@ def serving(folder: Path) -> list[Figure]:
             scans, claims = shop.scans(), shop.claims()
             client.send(scans, WARM_UP)
             client.send(claims, WARM_UP)
-            scan = _captured(postgres, client, scans, "INSERT INTO scan ")
+            scan = _captured(postgres, client, scans, f"{SCAN.name}(")
             claim = _captured(postgres, client, claims, f"{PROCEDURE.name}(")
         (folder / "scan.sql").write_text(_script(postgres, *scan), encoding="utf-8")
         (folder / "claim.sql").write_text(_script(postgres, *claim), encoding="utf-8")

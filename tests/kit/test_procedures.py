@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -29,6 +30,27 @@ COUNTING = Procedure(
     ],
     ("total", "known"),
 )
+COLLECTING = Procedure(
+    "collect",
+    {"now": Kind.MOMENT, "least": Kind.BIGINT, "also": Kind.BOOLEAN},
+    [
+        Step("SELECT :now AS met", gives={"met": Kind.MOMENT}),
+        Step(
+            "SELECT name, total, total > 2, NULL, :now FROM tally WHERE total >= :least ORDER BY total DESC",
+            gives={
+                "name": Kind.UUID,
+                "total": Kind.BIGINT,
+                "more": Kind.BOOLEAN,
+                "missing": Kind.TEXT,
+                "at": Kind.MOMENT,
+            },
+            collects="found",
+        ),
+        Step("SELECT total FROM tally", gives={"total": Kind.BIGINT}, collects="besides", when="also"),
+    ],
+    ("met", "found", "besides"),
+    writes=False,
+)
 NAME = uuid.UUID(int=7)
 
 
@@ -43,7 +65,7 @@ async def tally(database: Database) -> Database:
         await connection.execute(text("DROP TABLE IF EXISTS tally"))
         kind = "uuid" if database.engine.dialect.name == "postgresql" else "text"
         await connection.execute(text(f"CREATE TABLE tally (name {kind} PRIMARY KEY, total bigint NOT NULL)"))
-    await procedures.install(database, [COUNTING])
+    await procedures.install(database, [COUNTING, COLLECTING])
     return database
 
 
@@ -52,13 +74,13 @@ async def run(request: pytest.FixtureRequest, tally: Database) -> Any:
     """Every way of running a procedure, each in a transaction of its own."""
     caller = Caller(tally)
 
-    async def in_session(**changes: Any) -> dict[str, Any]:
+    async def in_session(procedure: Procedure = COUNTING, **changes: Any) -> dict[str, Any]:
         way = procedures.call if request.param == "in a session" else procedures.call_at_once
         async with tally.writing() as session:
-            return await way(session, COUNTING, values(**changes))
+            return await way(session, procedure, values(**changes))
 
-    async def by_caller(**changes: Any) -> dict[str, Any]:
-        return await caller.call(COUNTING, values(**changes))
+    async def by_caller(procedure: Procedure = COUNTING, **changes: Any) -> dict[str, Any]:
+        return await caller.call(procedure, values(**changes))
 
     yield by_caller if request.param == "by a caller" else in_session
     await caller.close()
@@ -88,6 +110,20 @@ async def test_a_step_runs_only_when_its_parameter_says_so_and_uses_what_earlier
 ) -> None:
     assert (await run(amount=1, twice=True))["total"] == 1
     assert await stored(tally) == [2]
+
+
+async def test_all_rows_of_a_step_are_one_value_of_its_kinds(run: Any) -> None:
+    other, now = uuid.UUID(int=8), datetime(2026, 3, 2, 8, 0, 0, 120_000, tzinfo=timezone(timedelta(hours=8)))
+    await run(amount=2)
+    await run(amount=3, name=other)
+    assert await run(COLLECTING, now=now, least=2, also=False) == {
+        "met": now,
+        "found": [[other, 3, True, None, now], [NAME, 2, False, None, now]],
+        "besides": None,
+    }
+    nothing = await run(COLLECTING, now=now, least=4, also=True)
+    assert (nothing["found"], nothing["met"].tzinfo) == ([], UTC)
+    assert sorted(nothing["besides"]) == [[2], [3]]
 
 
 async def test_callers_at_the_same_time_get_one_row_each_their_turn(tally: Database) -> None:

@@ -14,6 +14,7 @@ from loyalty.prizes import Given, Prize, PrizeKind
 from loyalty.profiles import Birthday
 from loyalty.programs import Program, ProgramInvalid
 from scan_api import earning as sweeping
+from tests.loyalty.benefits.conftest import House, new_benefit
 from tests.loyalty.conftest import NOW, MakeMember
 from tests.loyalty.earning import DAY, NOTHING, ON_SQLITE, assert_books_balance, make_program, points_of
 
@@ -24,11 +25,6 @@ async def born(database: Database, vault: Vault, member_id: uuid.UUID, month: in
     async with database.writing() as session:
         await profiles.set_birthday(session, vault, member_id, Birthday(month, day))
     return member_id
-
-
-async def greet(database: Database, vault: Vault, member_id: uuid.UUID, at: datetime = NOW) -> list[Given]:
-    async with database.writing() as session:
-        return await birthdays.greet(session, vault, member_id, at)
 
 
 async def gift(database: Database, vault: Vault, program: Program, member_id: uuid.UUID) -> Given | None:
@@ -51,11 +47,12 @@ async def test_the_sweep_finds_those_of_today_and_gives_once_a_year(
 
 async def test_who_signs_in_on_the_day_need_not_wait(database: Database, vault: Vault, make_member: MakeMember) -> None:
     member = await born(database, vault, await make_member(), 5, 1)
-    assert await greet(database, vault, member) == []
+    assert await sweeping.greet(database, vault, member, NOW) == 0
     await make_program(database, RULES)
-    assert [len(await greet(database, vault, member, at)) for at in (NOW - DAY, NOW, NOW, NOW + DAY)] == [0, 1, 0, 0]
+    days = (NOW - DAY, NOW, NOW, NOW + DAY)
+    assert [await sweeping.greet(database, vault, member, at) for at in days] == [0, 1, 0, 0]
     assert (await sweeping.sweep(database, vault, NOW)).birthday_gifts == 0
-    assert await greet(database, vault, await make_member(1)) == []
+    assert await sweeping.greet(database, vault, await make_member(1), NOW) == 0
 
 
 async def test_twenty_at_once_are_one_gift(database: Database, vault: Vault, make_member: MakeMember) -> None:
@@ -69,7 +66,25 @@ async def test_cards_only(database: Database, vault: Vault, make_member: MakeMem
     await make_program(database, RULES, cards_only=True)
     member = await born(database, vault, await make_member(), 5, 1)
     assert (await sweeping.sweep(database, vault, NOW)).birthday_gifts == 0
-    assert await greet(database, vault, member) == []
+    assert await sweeping.greet(database, vault, member, NOW) == 0
+
+
+async def test_a_gift_that_cannot_be_given_keeps_no_other_back(
+    database: Database, vault: Vault, make_member: MakeMember
+) -> None:
+    house = House(database, vault)
+    none_left, limited = await new_benefit(database, 0), await new_benefit(database, limit_total=1)
+    for benefit_id in (none_left.benefit_id, limited.benefit_id, uuid.uuid4()):
+        await make_program(database, BirthdayRules(Prize(PrizeKind.BENEFIT, 1, benefit_id)))
+    await make_program(database, RULES)
+    born_today = sorted([await born(database, vault, await make_member(number), 5, 1) for number in range(3)])
+    at_his_limit, _other, comes_himself = born_today
+    await house.grant(at_his_limit, limited)
+    assert await sweeping.greet(database, vault, comes_himself, NOW) == 2
+    swept = await sweeping.sweep(database, vault, NOW)
+    assert (swept.birthday_gifts, swept.budgets_used_up) == (3, 1)
+    assert [len(await house.held(member)) for member in born_today] == [1, 1, 1]
+    assert [await points_of(database, member) for member in born_today] == [66, 66, 66]
 
 
 @ON_SQLITE
@@ -102,7 +117,7 @@ async def test_the_day_is_that_of_china(database: Database, vault: Vault, make_m
     member = await born(database, vault, await make_member(), 6, 1)
     await make_program(database, RULES)
     last = datetime(2026, 5, 31, 15, 59, 59, tzinfo=UTC)
-    assert [len(await greet(database, vault, member, at)) for at in (last, last.replace(hour=16))] == [0, 1]
+    assert [await sweeping.greet(database, vault, member, at) for at in (last, last.replace(hour=16))] == [0, 1]
 
 
 def test_rules() -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from sqlmodel import func, select
 
+from kit import procedures
 from kit.db import Database
 from kit.outbox import OutboxMessage
+from kit.procedures import Kind, Procedure
 from kit.vault import Vault
-from loyalty import campaigns, claims, ledger, members, offers
+from loyalty import campaigns, claims, fulfilment, ledger, members, offers
+from loyalty.budgets import BudgetUsedUp
 from loyalty.campaigns import Campaign, CampaignInvalid, CampaignStatus, CampaignUnknown, Face, Limits, NewPrize
 from loyalty.claims import (
     AlreadyClaimed,
@@ -27,9 +30,9 @@ from loyalty.claims import (
     PlaceLimitReached,
 )
 from loyalty.draws import fair
-from loyalty.fulfilment import Order
+from loyalty.fulfilment import Order, Report, Teller, Word
 from loyalty.ledger import Purpose
-from loyalty.offers import Offer, OfferState
+from loyalty.offers import Looked, Offer, Offers, OfferState
 from loyalty.prizes import Prize, PrizeInvalid, PrizeKind
 from tests.loyalty.conftest import (
     BRAND,
@@ -255,11 +258,20 @@ async def test_a_claim_with_another_product_brand_group_or_campaign_is_refused(
 
 
 async def offers_of(database: Database, member_id: uuid.UUID | None, **changes: object) -> dict[uuid.UUID, Offer]:
-    asked: dict[str, object] = {"gtin": GTIN, "brand_id": BRAND, "face": 2, "now": NOW, **changes}
-    async with database.reading() as session:
-        claimed = await claims.claims_of(session, 1)
-        found = await offers.offers_of(session, claims_of_item=claimed, member_id=member_id, **asked)  # type: ignore[arg-type]
-    return {offer.campaign_id: offer for offer in found}
+    """The offers for item 1 on a server that knows none of the campaigns, and then on one that does."""
+    looked = Looked(**{"gtin": GTIN, "brand_id": BRAND, "face": 2, "visitor": member_id, "now": NOW, **changes})  # type: ignore[arg-type]
+    asking = Procedure("asking", {**offers.PARAMETERS, "visitor": Kind.UUID}, offers.STEPS, offers.ANSWER)
+    server = Offers(database)
+    answers = []
+    for _turn in range(2):
+        values = server.values(looked.brand_id, looked.gtin, looked.face, looked.now)
+        async with database.reading() as session:
+            found = await procedures.call(
+                session, asking, {**values, "item": 1, "visitor": member_id, "visits": member_id is not None}
+            )
+        answers.append(await server.offers_of(looked, found, values["stripes"]))
+    assert answers[0] == answers[1]
+    return {offer.campaign_id: offer for offer in answers[0]}
 
 
 async def test_offers_tell_what_to_expect_of_each_campaign(
@@ -474,6 +486,36 @@ async def test_a_draw_gives_each_item_what_its_ticket_draws(
         kept = (await session.exec(select(Claim))).all()
     assert len(kept) == 20
     assert {claim.prize_number == claim.drawn_number for claim in kept} == {True}
+    await assert_sound(database)
+
+
+@pytest.mark.parametrize(
+    ("others", "in_budget"), [((), 500), ((NewPrize(Prize(PrizeKind.POINTS, 1), 100, 1),), 0)], ids=["one", "draw"]
+)
+async def test_what_could_not_be_delivered_is_there_again_for_others_unless_it_was_drawn(
+    database: Database,
+    make_member: MakeMember,
+    make_campaign: MakeCampaign,
+    make_claim: MakeClaim,
+    others: tuple[NewPrize, ...],
+    in_budget: int,
+) -> None:
+    first = NewPrize(Prize(PrizeKind.CASH, 500), 500, weight=10**9)
+    campaign, who = await make_campaign(prizes=(first, *others)), await make_member()
+    order_id = (await make_claim(campaign, who))["claim_id"]
+    async with database.writing() as session:
+        await fulfilment.take(session, who, order_id, Report(Word.FAILED, Teller.OPERATOR), NOW)
+    assert await left(database, campaign) == in_budget
+    async with database.reading() as session:
+        assert -await ledger.total(session, Purpose.ISSUANCE, "fen", BRAND) == in_budget
+    if in_budget:
+        await make_claim(campaign, who, 2)
+    else:  # it was given: a draw's record would show it given more often than there were
+        with pytest.raises(BudgetUsedUp):
+            await make_claim(campaign, who, 2)
+    async with database.writing() as session:
+        await fulfilment.take(session, who, order_id, Report(Word.COMPLETED, Teller.OPERATOR), NOW)
+    assert await balance(database, who, "fen", Purpose.DELIVERED) == 500
     await assert_sound(database)
 
 

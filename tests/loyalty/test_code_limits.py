@@ -122,3 +122,27 @@ async def test_sweeping_forgets_windows_after_the_longest(database: Database, va
         assert len((await session.exec(select(CodeWindow))).all()) == 4
         await code_limits.sweep(session, NOW + timedelta(hours=24))
         assert (await session.exec(select(CodeWindow))).all() == []
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("network", ["203.0.113.7/32", "2001:db8:1:2::/64"])
+async def test_codes_that_are_typed_are_limited_by_network(database: Database, vault: Vault, network: str) -> None:
+    asker, other = Asker(network, network), Asker("203.0.113.8/32", "203.0.113.0/24")
+    for _ in range(3):
+        async with database.writing() as session:
+            await sign_in.count_try(session, vault, asker, NOW)
+    with pytest.raises(sign_in.OneTimeCodeTriesLimited) as refused:
+        async with database.writing() as session:
+            await sign_in.count_try(session, vault, asker, NOW)
+    assert refused.value.retry_after_s == 3_600
+    async with database.writing() as session:
+        await sign_in.count_try(session, vault, other, NOW)
+        await sign_in.count_try(session, vault, asker, NOW + timedelta(hours=1))
+
+
+async def test_codes_that_are_not_sent_use_up_nobodys(database: Database, vault: Vault) -> None:
+    phone = next(PHONES)
+    for group in range(2, 2 + LIMITS[Scope.PHONE].count_max + 1):
+        async with database.writing() as session:
+            await sign_in.issue_code(session, vault, group, phone, NOW, is_sent=False)
+    assert await take(database, vault, None, phone=phone) is None

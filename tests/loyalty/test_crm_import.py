@@ -246,25 +246,34 @@ async def test_new_and_known_members_get_the_same_rows_whichever_way_they_come(
     desk: Desk, database: Database, vault: Vault, make_member: MakeMember
 ) -> None:
     # All new: copied into the tables. With one that is known among them: by statements.
-    header = f"{HEADER},tier"
+    async with database.writing() as session:
+        document = NewDocument("privacy", "v1", "隐私", "Privacy", "https://a.example")
+        await consents.publish(session, GROUP, document, NOW)
+    header = f"{HEADER},tier,consent_privacy"
     await desk.bring(
-        ["13900000001,新,05-01,7,30,2024-05-01,", "13900000002,新,05-01,0,30,2024-05-01,会员"], header=header
+        [
+            "13900000001,新,05-01,7,30,2024-05-01,,v1",
+            "13900000002,新来的,,0,30,,会员,",
+            "+4915112345678,,05-02,1,0,2024-05-01,,v1",
+        ],
+        header=header,
     )
     await make_member(1)
     mixed = [
-        "13900000003,新,05-01,7,30,2024-05-01,",
-        "13900000004,新,05-01,0,30,2024-05-01,会员",
-        "13800138001,,,1,1,,",
+        "13900000003,新,05-01,7,30,2024-05-01,,v1",
+        "13900000004,新来的,,0,30,,会员,",
+        "+4915112345679,,05-02,1,0,2024-05-01,,v1",
+        "13800138001,,,1,1,,,",
     ]
     await desk.bring(mixed, header=header)
 
     async def rows(phone: str) -> dict[str, object]:
-        ids = {"member_id", "entry_id", "lot_id", "transfer_id", "card_number", "import_id"}
+        ids = {"member_id", "entry_id", "lot_id", "transfer_id", "card_number", "import_id", "consent_id"}
         secrets = {"phone_sealed", "key_sealed", "name_sealed", "birthday_sealed", "link", "head", "fingerprint"}
         told: dict[str, object] = {}
         async with database.reading() as session:
             member_id = await members.member_with(session, vault, GROUP, phone)
-            for table in (Member, MemberKey, MemberProfile, Card, CrmRecord, ExperienceEntry, PointsLot):
+            for table in (Member, MemberKey, MemberProfile, Card, CrmRecord, ExperienceEntry, PointsLot, Consent):
                 found = await session.exec(select(table).where(table.member_id == member_id))
                 told[table.__name__] = [row.model_dump(exclude=ids | secrets) for row in found]
             profile = await profiles.profile_of(session, vault, member_id)
@@ -273,3 +282,33 @@ async def test_new_and_known_members_get_the_same_rows_whichever_way_they_come(
 
     assert await rows("13900000001") == await rows("13900000003")
     assert await rows("13900000002") == await rows("13900000004")
+    assert await rows("+4915112345678") == await rows("+4915112345679")
+    await desk.everything()
+
+
+async def test_old_customers_and_new_ones_may_come_in_turns(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crm_import, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(crm_making, "ALONE_FROM_CHUNKS", 1000)
+    await desk.bring([row(number, 10) for number in range(10)])
+    in_turns = [*range(10, 40), *range(10), *range(40, 50), *range(3), 50]
+    outcome = await desk.bring([row(number, 30) for number in in_turns])
+    counts = outcome.counts
+    assert (counts.new_members, counts.known_members, counts.points) == (41, 13, 41 * 30)
+    assert (counts.changed, counts.held_back) == (41, 13)
+    assert (await desk.everything())["Member"] == 51
+    assert [await desk.points(f"138{number:08d}") for number in (0, 10, 49, 50)] == [10, 30, 30, 30]
+
+
+async def test_what_was_made_too_long_ago_is_made_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crm_landing, "MADE_AGE_MAX", timedelta(microseconds=-1))
+    outcome = await desk.bring([row(number, 10, 1) for number in range(5)])
+    assert (outcome.counts.new_members, outcome.counts.points, outcome.counts.experience) == (5, 50, 5)
+    assert (await desk.everything())["Card"] == 5
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_big_file_is_made_by_another_process(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crm_import, "CHUNK_ROWS", 5)
+    with pytest.raises(crm_file.CrmFileInvalid, match="line 32"):
+        await desk.bring([*(row(number, 10) for number in range(30)), '"138'])
+    assert await desk.points("13800000007") == 10

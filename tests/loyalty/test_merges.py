@@ -1,6 +1,7 @@
 """Merging members and parting them: value moves by transfers, nothing is lost, and what was spent stays spent."""
 
 import asyncio
+import itertools
 import uuid
 from collections import Counter
 from datetime import datetime, timedelta
@@ -12,6 +13,8 @@ from sqlmodel import col, select
 from kit.db import Database
 from kit.vault import Vault
 from loyalty import erasure, fulfilment, ledger, members, merges, sign_in
+from loyalty.campaigns import Limits
+from loyalty.claims import ClaimCount, MemberLimitReached
 from loyalty.fulfilment import NewOrder, OrderKind, Report, Teller, Word
 from loyalty.ledger import AccountId, Leg, Policy, Purpose, Transfer
 from loyalty.members import Card, Member, MemberUnknown
@@ -27,7 +30,7 @@ from loyalty.merges import (
     NewMerge,
     UnmergeRefused,
 )
-from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
+from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeCampaign, MakeClaim, MakeMember
 
 LATER = NOW + timedelta(days=1)
 SOON, LATE = NOW + timedelta(days=40), NOW + timedelta(days=400)
@@ -275,6 +278,49 @@ async def test_the_survivor_has_every_card_and_the_earlier_day(desk: Desk, make_
         untouched = await members.cards_of(session, old)
     assert after[BRAND] == LATER
     assert {card.brand_id for card in untouched} == {BRAND, OTHER_BRAND}
+
+
+@pytest.mark.parametrize(("own", "others", "still"), [(0, 1, 2), (1, 1, 1), (1, 2, 0), (2, 2, 0)])
+async def test_two_who_are_one_claim_no_more_than_one_may(
+    desk: Desk,
+    make_member: MakeMember,
+    make_campaign: MakeCampaign,
+    make_claim: MakeClaim,
+    own: int,
+    others: int,
+    still: int,
+) -> None:
+    ann, old = await make_member(1), await make_member(2)
+    campaign = await make_campaign(limits=Limits(member=3, member_day=3))
+    items = itertools.count(1)
+    for member_id, count in ((ann, own), (old, others)):
+        for _ in range(count):
+            await make_claim(campaign, member_id, next(items))
+    made = await desk.merge(ann, old)
+    await desk.merge(ann, old, made.merge_id)
+    for _ in range(still):
+        await make_claim(campaign, ann, next(items))
+    with pytest.raises(MemberLimitReached):
+        await make_claim(campaign, ann, next(items))
+    await desk.unmerge(made)
+    with pytest.raises(MemberLimitReached):
+        await make_claim(campaign, ann, next(items))
+    await desk.require_sound_books()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_claiming_while_merging_loses_no_claim(
+    desk: Desk, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim
+) -> None:
+    ann, old = await make_member(1), await make_member(2)
+    campaign = await make_campaign(limits=Limits(member=9))
+    await make_claim(campaign, old, 1)
+    await make_claim(campaign, old, 2)
+    await asyncio.gather(desk.merge(ann, old), *(make_claim(campaign, ann, key) for key in range(3, 9)))
+    async with desk.database.reading() as session:
+        counted = await session.exec(select(ClaimCount.claims).where(ClaimCount.subject_id == ann))
+        assert counted.all() == [8]
+    await desk.require_sound_books()
 
 
 async def test_sessions_of_the_merged_member_end(desk: Desk, make_member: MakeMember) -> None:

@@ -1,7 +1,8 @@
 """After a claim or a purchase: endpoints hear of it and tasks are paid, once, however often the worker dies."""
 
+import asyncio
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlmodel import col, select
@@ -10,13 +11,16 @@ from kit import outbox
 from kit.db import Database
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
-from loyalty import members, news, webhooks
+from loyalty import members, news, tasks, webhooks
+from loyalty.ledger import PointsLot
 from loyalty.prizes import Prize, PrizeKind
 from loyalty.programs import Program
 from loyalty.tasks import Period, TaskCompletion, TaskEvent, TaskRules
 from loyalty.webhooks import WebhookKind
+from tests.loyalty.benefits.conftest import House, new_benefit
 from tests.loyalty.conftest import BRAND, NOW, MakeCampaign, MakeClaim, MakeMember
-from tests.loyalty.earning import assert_books_balance, make_program, points_of
+from tests.loyalty.earning import DAY, ON_SQLITE, assert_books_balance, join, make_program, points_of
+from tests.loyalty.test_merges import Desk
 from tests.loyalty.tier_world import World
 
 FIRST_SCAN = TaskRules(TaskEvent.FIRST_SCAN, Period.ONCE, Prize(PrizeKind.POINTS, 50))
@@ -97,6 +101,14 @@ async def test_a_message_that_cannot_be_told_waits_and_holds_up_no_other(
     assert (left.last_error, left.due_at) == ("KeyError", NOW + news.TRIED_AGAIN_AFTER)
 
 
+async def leave(database: Database, member: uuid.UUID, at: datetime) -> None:
+    """A purchase of the member at a moment, for those who pay tasks."""
+    async with database.writing() as session:
+        await news.leave(
+            session, member_id=member, brand_id=BRAND, event=TaskEvent.BUY, subject_id=at.isoformat(), now=at
+        )
+
+
 async def paid_for(database: Database, member: uuid.UUID, event: TaskEvent) -> int:
     """How many tasks of this event were paid to a member."""
     async with database.reading() as session:
@@ -140,6 +152,55 @@ async def test_a_purchase_pays_for_buying_each_time_and_for_joining_once(databas
     assert (await paid_for(database, member, TaskEvent.BUY), await points_of(database, member)) == (2, 44)
     assert await waiting(database, news.DONE) == []
     await assert_books_balance(database)
+
+
+@ON_SQLITE
+async def test_a_task_is_done_on_the_day_of_its_event_and_paid_when_the_worker_comes(
+    database: Database, vault: Vault, make_member: MakeMember
+) -> None:
+    await make_program(database, TaskRules(TaskEvent.BUY, Period.DAILY, Prize(PrizeKind.POINTS, 50)))
+    member, midnight = await make_member(), NOW.replace(hour=16)  # in China
+    for at in (midnight - timedelta(seconds=1), midnight):
+        await leave(database, member, at)
+    later = midnight + timedelta(hours=2)
+    assert await news.work_once(database, vault, lambda: later) == 2
+    assert await points_of(database, member) == 100
+    async with database.reading() as session:
+        assert set(await session.exec(select(PointsLot.earned_at))) == {later}
+
+
+async def test_a_merged_member_is_paid_as_whom_he_was_merged_into_and_once(
+    database: Database, vault: Vault, make_member: MakeMember
+) -> None:
+    benefit = await new_benefit(database)
+    daily = TaskRules(TaskEvent.BUY, Period.DAILY, Prize(PrizeKind.BENEFIT, 1, benefit.benefit_id))
+    await make_program(database, daily)
+    ann, old = await make_member(0), await make_member(1)
+    await leave(database, old, NOW)
+    done = await tasks.happened(  # by a worker that dies before it can say so
+        database, vault, member_id=old, brand_id=BRAND, event=TaskEvent.BUY, subject_id=NOW.isoformat(), at=NOW, now=NOW
+    )
+    assert len(done) == 1
+    await Desk(database, vault).merge(ann, old)
+    await leave(database, old, NOW + DAY)
+    assert await news.work_once(database, vault, lambda: NOW + DAY) == 2
+    assert len(await House(database, vault).held(ann)) == 2
+    assert await paid_for(database, ann, TaskEvent.BUY) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_workers_who_pay_several_tasks_do_not_wait_for_each_other(
+    database: Database, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "BATCH_MESSAGES", 4)
+    for budget in (100, None, None):
+        await make_program(database, TaskRules(TaskEvent.BUY, Period.ONCE, Prize(PrizeKind.POINTS, 5)), budget=budget)
+    buyers = [await join(database, vault, number, NOW - DAY) for number in range(12)]
+    for member in buyers:
+        await leave(database, member, NOW)
+    await asyncio.gather(*(news.work_once(database, vault, lambda: NOW) for _ in range(3)))
+    assert await waiting(database, news.DONE) == []
+    assert {await points_of(database, member) for member in buyers} == {15}
 
 
 async def test_a_purchase_leaves_no_message_where_no_task_waits(database: Database, vault: Vault) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from kit.db import Database
 from kit.vault import Vault
-from loyalty import programs, red_packets
+from loyalty import fulfilment, programs, red_packets
 from loyalty.allowances import AllowanceUsedUp
 from loyalty.budgets import BudgetUsedUp
 from loyalty.draws import fair
 from loyalty.draws.fair import SHARES_MAX
+from loyalty.fulfilment import Report, Teller, Word
 from loyalty.prizes import PrizeKind
 from loyalty.programs import Program, ProgramInvalid
 from loyalty.red_packets import (
@@ -151,6 +153,27 @@ async def test_what_is_not_opened_goes_back_to_the_budget(database: Database, va
     async with database.reading() as session:
         assert await programs.budget_left(session, program, RULES) == {"points": 100 - found}
         assert (await red_packets.get(session, packet.packet_id)).state == PacketState.EXPIRED
+    await assert_books_balance(database)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("budget", [None, 1], ids=["issuance", "budget"])
+async def test_a_share_that_cannot_be_delivered_goes_where_the_rest_of_its_packet_goes(
+    database: Database, vault: Vault, budget: int | None
+) -> None:
+    rules = replace(RULES, asset=PrizeKind.CASH)
+    program, ann = await make_program(database, rules, budget=budget), await join(database, vault, 0, NOW)
+    packet, [ben] = await make(database, vault, program, ann), await friends(database, vault, 1)
+    opened = await open_share(database, vault, packet, ben)
+    assert opened.given is not None
+    assert opened.given.order_id is not None
+    await expire(database, NOW + DAY)
+    async with database.writing() as session:
+        await fulfilment.take(session, ben, opened.given.order_id, Report(Word.FAILED, Teller.OPERATOR), NOW + DAY)
+    async with database.reading() as session:
+        held = 0 if budget is None else (await programs.budget_left(session, program, rules))["fen"]
+    assert held == (100 if budget else 0)
+    assert await issued(database, "fen") == held
     await assert_books_balance(database)
 
 

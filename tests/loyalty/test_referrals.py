@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from sqlmodel import col
+from sqlmodel import col, select
 
 from kit.db import Database
 from kit.vault import Vault
 from loyalty import programs, referrals
 from loyalty.allowances import AllowanceUsedUp
 from loyalty.budgets import BudgetUsedUp
+from loyalty.ledger import Entry, Purpose
 from loyalty.members import Member
 from loyalty.prizes import Prize, PrizeKind
 from loyalty.programs import Program, ProgramInvalid
@@ -61,6 +62,10 @@ async def test_both_are_given_their_prizes_once(database: Database, vault: Vault
             session, vault, member_id=ann, program_id=program.program_id, device=None, now=SOON
         )
     assert (shared.code, shared.friends) == (code, 1)
+    async with database.reading() as session:
+        paid_from = select(Entry.holder_id).where(Entry.purpose == Purpose.ISSUANCE)
+        # One account for both prizes: who held one and waited for another would be waited for.
+        assert len(set(await session.exec(paid_from))) == 1
     await assert_books_balance(database)
 
 

@@ -25,7 +25,7 @@ from loyalty.refunds import (
     points_back,
     shares_of,
 )
-from tests.loyalty.conftest import BRAND, NOW
+from tests.loyalty.conftest import BRAND, GROUP, NOW
 from tests.loyalty.tier_world import World, rule
 
 
@@ -51,6 +51,21 @@ async def test_a_whole_refund_takes_back_points_experience_and_tier(database: Da
     async with database.reading() as session:
         standing = await tiers.standing(session, bought.purchase.member_id, BRAND, NOW)
     assert (standing.figures.purchases, standing.figures.fen, standing.figures.experience) == (1, 15_050, 160)
+    assert await sound(database)
+
+
+async def test_a_refund_takes_the_points_of_its_own_purchase_and_leaves_older_ones(
+    database: Database, world: World
+) -> None:
+    await world.earning()
+    async with database.writing() as session:
+        await ledger.set_policy(session, GROUP, ledger.Policy(lifetime_months=12))
+    first = await world.buy(10_000, NOW)
+    second = await world.buy(5_000, NOW + timedelta(days=60))
+    await world.refund(second.purchase.purchase_id, "r", NOW + timedelta(days=61))
+    async with database.reading() as session:
+        lots = await ledger.lots_of(session, first.purchase.member_id, NOW + timedelta(days=61))
+    assert [(lot.lot_id, lot.left) for lot in lots] == [(first.purchase.purchase_id, 100)]
     assert await sound(database)
 
 

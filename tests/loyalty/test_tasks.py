@@ -12,12 +12,15 @@ from sqlmodel import select
 from kit.db import Database
 from kit.vault import Vault
 from loyalty import programs, tasks
+from loyalty.benefits import BenefitStatus
+from loyalty.benefits import catalogue as benefit_catalogue
 from loyalty.budgets import BudgetUsedUp
 from loyalty.draws import catalogue, plays
 from loyalty.draws.terms import Price
 from loyalty.prizes import Prize, PrizeKind
 from loyalty.programs import CardNeeded, Program, ProgramInvalid, ProgramStatus
 from loyalty.tasks import SUBJECT_CHARACTERS_MAX, Completed, Period, TaskEvent, TaskRules
+from tests.loyalty.benefits.conftest import House, new_benefit
 from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
 from tests.loyalty.draws.test_plays import terms
 from tests.loyalty.earning import DAY, NOTHING, ON_SQLITE, POINTS_5, assert_books_balance, make_program, points_of
@@ -37,11 +40,12 @@ async def complete(
         )
 
 
-async def happened(database: Database, vault: Vault, member_id: uuid.UUID, event: TaskEvent) -> list[Completed]:
-    async with database.writing() as session:
-        return await tasks.happened(
-            session, vault, member_id=member_id, brand_id=BRAND, event=event, subject_id="it", now=NOW
-        )
+async def happened(
+    database: Database, vault: Vault, member_id: uuid.UUID, event: TaskEvent, at: datetime = NOW
+) -> list[Completed]:
+    return await tasks.happened(
+        database, vault, member_id=member_id, brand_id=BRAND, event=event, subject_id="it", at=at, now=NOW
+    )
 
 
 async def test_a_task_is_paid_once(database: Database, vault: Vault, make_member: MakeMember) -> None:
@@ -85,7 +89,7 @@ async def test_an_event_pays_every_task_of_its_kind_and_brand(
         await make_program(database, FIRST_SCAN, **changes)
     await make_program(database, ONCE)
     assert [one.is_new for one in await happened(database, vault, member, TaskEvent.FIRST_SCAN)] == [True, True]
-    assert [one.is_new for one in await happened(database, vault, member, TaskEvent.FIRST_SCAN)] == [False, False]
+    assert await happened(database, vault, member, TaskEvent.FIRST_SCAN) == []
     assert await points_of(database, member) == 100
     assert await happened(database, vault, member, TaskEvent.VISIT) == []
 
@@ -101,6 +105,32 @@ async def test_an_event_goes_on_where_a_task_cannot_be_paid(
     assert len(await happened(database, vault, second, TaskEvent.FIRST_SCAN)) == 1
     assert (await points_of(database, first), await points_of(database, second)) == (100, 50)
     await assert_books_balance(database)
+
+
+async def test_an_event_goes_on_where_a_benefit_cannot_be_given(
+    database: Database, vault: Vault, make_member: MakeMember
+) -> None:
+    house, member = House(database, vault), await make_member()
+    none_left, paused = await new_benefit(database, 0), await new_benefit(database)
+    limited = await new_benefit(database, limit_total=1)
+    await house.grant(member, limited)
+    async with database.writing() as session:
+        await benefit_catalogue.set_status(session, paused.benefit_id, BenefitStatus.PAUSED)
+    for benefit_id in (none_left.benefit_id, paused.benefit_id, limited.benefit_id, uuid.uuid4()):
+        rules = TaskRules(TaskEvent.FIRST_SCAN, Period.ONCE, Prize(PrizeKind.BENEFIT, 1, benefit_id))
+        await make_program(database, rules)
+    await make_program(database, FIRST_SCAN)
+    assert len(await happened(database, vault, member, TaskEvent.FIRST_SCAN)) == 1
+    assert (await points_of(database, member), len(await house.held(member))) == (50, 1)
+
+
+@ON_SQLITE
+async def test_the_moment_of_an_event_decides_whether_its_program_ran(
+    database: Database, vault: Vault, make_member: MakeMember
+) -> None:
+    await make_program(database, FIRST_SCAN, starts_at=NOW - 2 * DAY, ends_at=NOW + DAY)
+    for number, (at, paid) in enumerate([(NOW - 3 * DAY, 0), (NOW - DAY, 1), (NOW + DAY, 0)]):
+        assert len(await happened(database, vault, await make_member(number), TaskEvent.FIRST_SCAN, at)) == paid
 
 
 async def test_whether_a_brand_has_a_task_can_be_asked_in_another_statement(database: Database) -> None:

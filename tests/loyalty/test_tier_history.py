@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.experience import Counted, Figures, add_months, figures_at, months_since, period_end_after
-from loyalty.tier_history import Change, Reason, State, advance, next_check
+from loyalty.experience import (
+    Counted,
+    Figures,
+    add_months,
+    figures_at,
+    months_since,
+    netted,
+    period_end_after,
+)
+from loyalty.tier_history import Change, Reason, State, advance, counts_since, next_check, recalls_since
 from loyalty.tier_rules import RuleBook, Rules
 from tests.loyalty.tier_world import LADDER, RULES
 
@@ -189,6 +197,43 @@ def test_deciding_as_it_happens_or_late_gives_what_deciding_anew_does(
         state, changes = advance(state, known, book, moment)
         found = (*found, *changes)
     assert (state, found) == advance(State(), entries, book, end)
+
+
+@given(histories(), books())
+def test_a_refund_decides_as_though_all_that_was_taken_back_had_never_been(
+    entries: list[Counted], book: RuleBook
+) -> None:
+    entries = [replace(one, rules_version=book.in_force(one.recorded_at).version) for one in entries]
+    state = State()
+    for number, one in enumerate(entries, start=1):
+        state, _ = advance(state, entries[:number], book, one.recorded_at)
+        if one.of_entry is None:
+            continue
+        # From the very start, where the decision itself goes back no farther than it has to.
+        honest, _ = advance(State(), netted(entries[:number]), book, one.recorded_at)
+        rules = book.version(state.version)
+        figures = figures_at(entries[:number], one.recorded_at, rules.window_months, rules.keep_permille)
+        deserved = max(rules.rank_for(figures), min(state.granted_rank, rules.top_rank))
+        assert deserved <= state.rank <= max(deserved, honest.rank)
+        assert (state.granted_rank, state.granted_until) == (honest.granted_rank, honest.granted_until)
+
+
+@given(histories(), books())
+def test_what_no_longer_matters_need_not_be_known(entries: list[Counted], book: RuleBook) -> None:
+    entries = [replace(one, rules_version=book.in_force(one.recorded_at).version) for one in entries]
+    state, found = State(), ()
+    for number, one in enumerate(entries, start=1):
+        since = counts_since(state, book)
+        if since is not None and one.of_entry is not None:
+            since = min(since, recalls_since(state, book, one.recorded_at))
+        known = [
+            past
+            for past in entries[:number]
+            if since is None or past.at > since or past.seq > state.seq or past.figures == Figures()
+        ]
+        state, changes = advance(state, known, book, one.recorded_at)
+        found = (*found, *changes)
+    assert not entries or (state, found) == advance(State(), entries, book, entries[-1].recorded_at)
 
 
 @given(histories(), books())

@@ -1,15 +1,21 @@
 """What a stranger sends around the bodies of his requests has an end, and the server lives on."""
 
+import asyncio
 import contextlib
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
+import uvicorn
 
-from scan_api.http_protocol import BESIDE_BODY_BYTES_MAX, HEADER_BYTES_MAX
+from scan_api import http_protocol
+from scan_api.http_protocol import BESIDE_BODY_BYTES_MAX, HEADER_BYTES_MAX, PIPELINED_MAX, LimitedProtocol
 from scan_api.middleware import BODY_BYTES_MAX
-from tests.stand import Stand
+from tests.stand import Stand, free_port, wait_until
 
 TIMEOUT_S = 20
 REFUSED = "400"
@@ -95,10 +101,98 @@ def test_a_body_does_not_count_as_a_head(stand: Stand) -> None:
 
 def test_requests_on_one_connection_are_counted_each_for_itself(stand: Stand) -> None:
     one = padded(HEADER_BYTES_MAX - 100).replace(b"connection: close\r\n", b"")
-    assert answers(stand, [one] * 20 + [padded(100)]) == ["200"] * 21
+    assert answers(stand, [one] * 12 + [padded(100)]) == ["200"] * 13
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"\x00" * 50])
 def test_what_is_no_http_is_refused(stand: Stand, sent: bytes) -> None:
     assert answers(stand, [sent]) == [REFUSED]
     assert stand.http.get("/healthz").status_code == 200
+
+
+def test_so_many_requests_may_wait_on_a_connection_and_no_more(stand: Stand) -> None:
+    one, last = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", head(b"/healthz")
+    assert answers(stand, [one * PIPELINED_MAX + last]) == ["200"] * (PIPELINED_MAX + 1)
+    assert REFUSED in answers(stand, [one * (PIPELINED_MAX + 100)])
+    assert stand.http.get("/healthz").status_code == 200
+
+
+BIG_BYTES = 64 * 1024 * 1024
+
+
+async def _small_application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/late":
+        await asyncio.sleep(3 * QUICK_S)
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(BIG_BYTES // 65_536 if scope["path"] == "/big" else 1):
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+QUICK_S = 0.5
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server that waits for nobody long."""
+    monkeypatch.setattr(http_protocol, "REQUEST_WAIT_S", QUICK_S)
+    monkeypatch.setattr(http_protocol, "READER_WAIT_S", QUICK_S)
+    port = free_port()
+    given: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log_config": None, "lifespan": "off", "ws": "none"}
+    server = uvicorn.Server(uvicorn.Config(_small_application, http=LimitedProtocol, timeout_keep_alive=60, **given))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server to start")
+    yield port
+    server.should_exit = True
+    thread.join(TIMEOUT_S)
+
+
+def heard(port: int, *parts: bytes) -> bytes:
+    """What comes back till the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
+        for part in parts:
+            connection.sendall(part)
+        found = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := connection.recv(65_536):
+                found += more
+    return found
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nhost: x\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n12",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ],
+    ids=["nothing", "half a head", "half a body", "endless chunks"],
+)
+def test_who_does_not_finish_his_request_is_sent_away(hasty: int, sent: bytes) -> None:
+    assert b" 200 " not in heard(hasty, sent)
+
+
+def test_who_waits_for_his_answer_is_not_and_may_ask_again_till_he_falls_silent(hasty: int) -> None:
+    late, next_one = b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert heard(hasty, late, next_one).count(b" 200 ") == 2
+
+
+def test_who_does_not_read_is_cut_off_in_the_middle(hasty: int) -> None:
+    sizes = []
+    for pause_s in (6 * QUICK_S, 0):
+        with socket.create_connection(("127.0.0.1", hasty), TIMEOUT_S) as connection:
+            connection.sendall(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            time.sleep(pause_s)
+            size = 0
+            with contextlib.suppress(ConnectionResetError):
+                while more := connection.recv(1 << 20):
+                    size += len(more)
+        sizes.append(size)
+    slow, quick = sizes
+    assert slow < BIG_BYTES < quick

@@ -173,6 +173,8 @@ def test_a_merge_sent_twice_is_one_merge(stand: Stand) -> None:
     again = _merge(stand, new, key, phone=old.phone, phone_code=code)
     assert first.json() == again.json()
     assert again.headers["Idempotent-Replayed"] == "true"
+    other = _merge(stand, new, key, phone=stand.new_phone(), phone_code=code)
+    assert _error(other) == (409, "IdempotencyKeyReused")
 
 
 def test_a_merge_needs_both_phones_proven(stand: Stand) -> None:

@@ -189,7 +189,7 @@ def test_metrics_count_scans_claims_and_requests(stand: Stand) -> None:
             stand.metric("fanxing_claims_total", outcome="granted"),
             stand.metric("fanxing_claims_total", outcome="AlreadyClaimed"),
             stand.metric("fanxing_request_seconds_count", method="POST", route="/v1/claims", status="201"),
-            stand.metric("fanxing_request_seconds_count", method="GET", route="/{code_path:path}", status="404"),
+            stand.metric("fanxing_request_seconds_count", method="GET", route="/{code_path:code}", status="404"),
         ]
 
     before = counted()

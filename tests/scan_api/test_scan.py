@@ -3,12 +3,17 @@
 import re
 import uuid
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import select
 
 from codes.orders import CodeOrder
-from kit.db import Session
+from kit.db import Session, table_of
+from loyalty import budgets, campaigns, ledger
+from loyalty.campaigns import CampaignStatus
+from loyalty.ledger import Account
 from scan_api.scans import SCANNED_OFTEN_FROM, Item, Scan
 from signer import keys
 from tests.stand import GTIN, PLACED_AT, PlacedOrder, Stand, forged, publish, wait_until
@@ -252,6 +257,39 @@ def test_offer_says_who_claimed_without_saying_his_name(stand: Stand) -> None:
     assert state(authorization=other.headers["Authorization"]) == "claimed_by_somebody"
     assert state() == "claimed_by_somebody"
     assert str(winner.member_id) not in stand.scan(item.inner).text
+
+
+def test_whatever_changes_reaches_the_very_next_answer(stand: Stand) -> None:
+    """The server keeps what cannot change; here everything that can is changed behind its back."""
+    item, campaign_id = stand.take_item(), uuid.UUID(stand.campaign("points"))
+    order_id, budget = stand.order("on sale").order_id, table_of(Account)
+    stripes = budgets.Budget(campaign_id, ledger.POINTS).accounts
+    held = budget.c.holder_id.in_([stripe.holder_id for stripe in stripes])
+
+    def seen() -> tuple[str, str]:
+        answer = stand.scan(item.inner, accept_language="en").json()
+        states = [offer["state"] for offer in answer["offers"] if offer["title"] == "Campaign points"]
+        return answer["error"] or "genuine", states[0] if states else ""
+
+    def order_is(**changes: object) -> None:
+        stand.execute(update(CodeOrder).where(CodeOrder.order_id == order_id).values(**changes))
+
+    assert seen() == ("genuine", "open")
+    stand.run(partial(campaigns.set_status, campaign_id=campaign_id, status=CampaignStatus.PAUSED))
+    assert seen() == ("genuine", "paused")
+    stand.run(partial(campaigns.set_status, campaign_id=campaign_id, status=CampaignStatus.ACTIVE))
+    before = stand.rows(select(budget.c.holder_id, budget.c.balance).where(held))
+    assert len(before) == len(stripes)
+    stand.execute(update(budget).where(held).values(balance=99))
+    assert seen() == ("genuine", "budget_used_up")
+    for holder_id, balance in before:
+        stand.execute(update(budget).where(budget.c.holder_id == holder_id).values(balance=balance))
+    order_is(state="recalled", recall_reason="sharp")
+    assert seen() == ("Recalled", "")
+    order_is(state="dormant", recall_reason=None)
+    assert seen() == ("genuine", "not_active")
+    order_is(state="active")
+    assert seen() == ("genuine", "open")
 
 
 @pytest.mark.parametrize("name", ROBOTS)

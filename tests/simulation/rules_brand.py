@@ -32,7 +32,7 @@ from tests.simulation.house import (
     pot_of,
 )
 from tests.simulation.rules import rule
-from tests.simulation.rules_giving import add_held, stock_of
+from tests.simulation.rules_giving import add_held, issued_of, stock_of
 from tests.simulation.rules_points import points_of
 
 CAMPAIGNS_MAX = 4
@@ -279,4 +279,4 @@ def _win(house: House, deck: Deck, number: int, request: PlayRequest) -> None:
     expires_at = house.expiry() if kind == POINTS else None
     house.post(grant_id, (pot_of(budget), -amount), (to, amount), lots_expire_at=expires_at)
     if to.purpose is Purpose.PENDING:
-        house.orders.append(Ordered(grant_id, request.member_id, kind, amount, pot_of(budget)))
+        house.orders.append(Ordered(grant_id, request.member_id, kind, amount, issued_of(kind)))

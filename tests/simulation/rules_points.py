@@ -72,7 +72,7 @@ async def buy(house: House, choose: Choices) -> None:
             repaid = min(house.owed[buyer], points, max(0, house.balance(points_of(buyer))))
             if repaid:
                 owed_id = derived_id("points-owed", new.purchase_id)
-                house.post(owed_id, (points_of(buyer), -repaid), (ISSUED_POINTS, repaid))
+                house.post(owed_id, (points_of(buyer), -repaid), (ISSUED_POINTS, repaid), undoes=new.purchase_id)
                 house.owed[buyer] -= repaid
         house.bought.append(Bought(new, buyer, points))
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,15 @@ TILL = Till(uuid.UUID(int=77), {BRAND})
 OTHER_TILL = Till(uuid.UUID(int=78), {BRAND})
 
 MakeBenefit = Callable[..., Awaitable[Benefit]]
+
+
+async def new_benefit(database: Database, stocked: int = 50, *, sure: bool = False, **changes: Any) -> Benefit:
+    """A coupon for 100 points, with what is to be different, and stock."""
+    async with database.writing() as session:
+        benefit = await catalogue.create(session, replace(COUPON, **changes), NOW, sure=sure)
+        if stocked and benefit.kind != BenefitKind.POOL:
+            await stock.procure(session, benefit, stocked, procurement_id=new_id(), now=NOW)
+        return benefit
 
 
 @dataclass(frozen=True)
@@ -137,15 +147,7 @@ def house(database: Database, vault: Vault) -> House:
 @pytest.fixture
 def make_benefit(database: Database) -> MakeBenefit:
     """Makes a coupon for 100 points, with what is to be different, and stock."""
-
-    async def make(stocked: int = 50, *, sure: bool = False, **changes: Any) -> Benefit:
-        async with database.writing() as session:
-            benefit = await catalogue.create(session, replace(COUPON, **changes), NOW, sure=sure)
-            if stocked and benefit.kind != BenefitKind.POOL:
-                await stock.procure(session, benefit, stocked, procurement_id=new_id(), now=NOW)
-            return benefit
-
-    return make
+    return partial(new_benefit, database)
 
 
 @pytest.fixture

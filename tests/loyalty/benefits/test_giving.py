@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col, select
 
 from kit.ids import new_id
-from loyalty import benefits, budgets, ledger, merges
+from loyalty import benefits, budgets, fulfilment, ledger, merges
 from loyalty.benefits import (
     BenefitKind,
     BenefitLimitReached,
@@ -34,7 +34,7 @@ from loyalty.benefits import (
     using,
 )
 from loyalty.budgets import Budget
-from loyalty.fulfilment import Order, OrderState
+from loyalty.fulfilment import Order, OrderNotRepeatable, OrderState, Report, Teller, Word
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer, TransferIdReused
 from loyalty.merges import Approval, NewMerge
 from tests.loyalty.benefits.conftest import House, MakeBenefit
@@ -50,6 +50,16 @@ async def _steps(house: House, held: HeldBenefit) -> list[str]:
             select(BenefitStep.step).where(BenefitStep.held_id == held.held_id).order_by(col(BenefitStep.turn))
         )
         return list(rows)
+
+
+async def _tell(house: House, member_id: uuid.UUID, order_id: uuid.UUID, word: Word) -> None:
+    async with house.database.writing() as session:
+        await fulfilment.take(session, member_id, order_id, Report(word, Teller.OPERATOR), NOW)
+
+
+async def _place_anew(house: House, order_id: uuid.UUID) -> Order:
+    async with house.database.writing() as session:
+        return await fulfilment.repeat(session, await fulfilment.find(session, order_id), NOW)
 
 
 class TestObtaining:
@@ -268,6 +278,43 @@ class TestKinds:
         reversed_ = await house.call(benefits.reverse, member_id, held.held_id, NOW)
         assert reversed_.state is BenefitState.REVERSED
         assert (await house.points(member_id), await house.left(data)) == (100, 50)
+
+    @pytest.mark.parametrize("anew_before", [False, True])
+    async def test_an_order_that_failed_is_placed_anew_or_its_benefit_taken_back_and_never_both(
+        self, house: House, member_id: uuid.UUID, make_benefit: MakeBenefit, anew_before: bool
+    ) -> None:
+        data = await make_benefit(kind=BenefitKind.DATA, amount=30, valid_days=0)
+        held = await house.obtain(member_id, data)
+        order_id = using.order_of(held.held_id)
+        await _tell(house, member_id, order_id, Word.FAILED)
+        if anew_before:
+            order_id = (await _place_anew(house, order_id)).order_id
+            with pytest.raises(BenefitStateForbids):
+                await house.call(benefits.reverse, member_id, held.held_id, NOW)
+            await _tell(house, member_id, order_id, Word.FAILED)
+        answers = await asyncio.gather(
+            *(house.call(benefits.reverse, member_id, held.held_id, NOW) for _ in range(2)),
+            *(_place_anew(house, order_id) for _ in range(2)),
+            return_exceptions=True,
+        )
+        kinds = Counter(type(answer) for answer in answers)
+        assert kinds in ({HeldBenefit: 2, OrderNotRepeatable: 2}, {Order: 2, BenefitStateForbids: 2})
+        ordered = {(ledger.MEGABYTES, Purpose.PENDING): 30, (asset_of(data.benefit_id), Purpose.REDEEMED): 1}
+        taken_back = {(ledger.POINTS, Purpose.AVAILABLE): 100}
+        assert await house.balances(member_id) == (taken_back if HeldBenefit in kinds else ordered)
+        await house.verify()
+
+    async def test_what_arrived_after_all_is_not_taken_back_for_the_order_that_replaced_it(
+        self, house: House, member_id: uuid.UUID, make_benefit: MakeBenefit
+    ) -> None:
+        held = await house.obtain(member_id, await make_benefit(kind=BenefitKind.DATA, amount=30, valid_days=0))
+        first = using.order_of(held.held_id)
+        await _tell(house, member_id, first, Word.FAILED)
+        second = (await _place_anew(house, first)).order_id
+        await _tell(house, member_id, second, Word.FAILED)
+        await _tell(house, member_id, first, Word.COMPLETED)
+        with pytest.raises(BenefitStateForbids, match="its order completed"):
+            await house.call(benefits.reverse, member_id, held.held_id, NOW)
 
     async def test_a_red_packet_waits_till_its_member_opens_it(
         self, house: House, member_id: uuid.UUID, make_benefit: MakeBenefit

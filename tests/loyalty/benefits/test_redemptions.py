@@ -421,6 +421,31 @@ class TestOffline:
 
 
 class TestExpiry:
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+    async def test_two_sweeps_of_the_same_members_do_not_wait_for_each_other(
+        self, house: House, make_member: MakeMember, make_benefit: MakeBenefit
+    ) -> None:
+        benefit = await make_benefit(200)
+        holders = [await make_member(number) for number in range(1, 11)]
+        async with house.database.writing() as session:
+            for number in range(30):
+                await benefits.grant(
+                    session,
+                    house.vault,
+                    grant_id=new_id(),
+                    member_id=holders[number * 7 % 10],
+                    benefit_id=benefit.benefit_id,
+                    why="test",
+                    now=NOW,
+                )
+
+        async def sweep() -> Swept:
+            async with house.database.writing() as session:
+                return await expiry.sweep(session, NOW + timedelta(days=60), 15)
+
+        assert [swept.expired for swept in await asyncio.gather(sweep(), sweep())] == [15, 15]
+        await house.verify()
+
     async def test_a_benefit_is_written_off_once_after_the_grace(
         self, house: House, make_member: MakeMember, make_benefit: MakeBenefit
     ) -> None:

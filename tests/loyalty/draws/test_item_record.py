@@ -90,6 +90,11 @@ def neither(lines: list[bytes]) -> None:
     changed(number, prize=0)(lines)
 
 
+def withheld(lines: list[bytes]) -> None:
+    number = next(number for number, raw in enumerate(lines[1:], 1) if json.loads(raw)["prize"] == 0)
+    changed(number, prize=2)(lines)
+
+
 def spaced(lines: list[bytes]) -> None:
     lines[2] = json.dumps(json.loads(lines[2])).encode() + b"\n"
 
@@ -102,6 +107,7 @@ def spaced(lines: list[bytes]) -> None:
         another_prize,
         too_many,
         neither,
+        withheld,
         spaced,
         changed(3, at="2026-04-30T23:59:59.999Z"),
         changed(3, at="2026-05-02T00:00:01.000Z"),
@@ -124,6 +130,16 @@ def test_a_change_is_found(tamper: Callable[[list[bytes]], None]) -> None:
     lines = record()
     tamper(lines)
     with pytest.raises(DrawRecordWrong):
+        item_record.check(lines)
+
+
+def test_a_prize_that_was_left_over_was_withheld_from_nobody() -> None:
+    some = [line for line in claims() if line.drawn != 0]
+    assert item_record.check(record(some)).prizes[0].given == 0
+    [won, *_] = [line for line in claims() if line.prize == 0]
+    [lost, *_] = [line for line in claims() if line.drawn == 0 != line.prize]
+    lines = record(sorted([*some, won, lost], key=lambda line: line.ticket))
+    with pytest.raises(DrawRecordWrong, match="prize 0 was given 1 times of 2, yet 1 got another"):
         item_record.check(lines)
 
 

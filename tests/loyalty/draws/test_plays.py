@@ -18,7 +18,7 @@ from kit.db import Database
 from kit.errors import FanxingError
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import ledger
+from loyalty import fulfilment, ledger
 from loyalty.allowances import AllowanceUsedUp
 from loyalty.benefits import BenefitKind, NewBenefit, stock
 from loyalty.benefits import catalogue as benefit_catalogue
@@ -28,6 +28,7 @@ from loyalty.draws.fair import DrawInvalid
 from loyalty.draws.plays import DrawUsedUp, Played, PlayIdReused, PlayRequest, PlayUnpaid
 from loyalty.draws.record import Checked
 from loyalty.draws.terms import DrawPrize, Form, Limits, Made, Price, Terms, Tickets, Words
+from loyalty.fulfilment import Report, Teller, Word
 from loyalty.ledger import AccountId, Leg, Purpose, Transfer
 from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
 from tests.loyalty.draws.published import prize
@@ -255,6 +256,21 @@ class TestPlaying:
         async with database.reading() as session:
             assert await ledger.total(session, Purpose.ISSUANCE, "fen", BRAND) == -1_000
         await finish(database, vault, draw)
+        async with database.reading() as session:
+            assert await ledger.total(session, Purpose.ISSUANCE, "fen", BRAND) == 0
+        await assert_books_balance(database)
+
+    async def test_what_cannot_be_delivered_after_the_close_goes_where_the_budget_went(
+        self, database: Database, vault: Vault, make_member: MakeMember, make_draw: MakeDraw
+    ) -> None:
+        draw, member = await make_draw(prizes=(prize("first", Made.CASH, 500, 1),), stripes=1), await make_member()
+        played = await play(database, vault, draw, member)
+        assert played.given is not None
+        assert played.given.order_id is not None
+        await finish(database, vault, draw)
+        async with database.writing() as session:
+            failed = Report(Word.FAILED, Teller.OPERATOR)
+            await fulfilment.take(session, member, played.given.order_id, failed, CLOSES)
         async with database.reading() as session:
             assert await ledger.total(session, Purpose.ISSUANCE, "fen", BRAND) == 0
         await assert_books_balance(database)

@@ -203,7 +203,7 @@ class Model:
         before = max(self.balances[account], 0)
         self._add(account, amount)
         if points:
-            self._use(account.holder_id, made.transfer_id, min(-amount, before))
+            self._use(account.holder_id, made.transfer_id, min(-amount, before), made.undoes)
 
     def _add(self, account: AccountId, amount: int) -> None:
         self.put(self.balances, account, self.balances[account] + amount)
@@ -224,10 +224,10 @@ class Model:
         if amount:
             self.put(lots, made.transfer_id, ModelLot(amount, left, now, made.lots_expire_at))
 
-    def _use(self, member_id: uuid.UUID, transfer_id: uuid.UUID, amount: int) -> None:
+    def _use(self, member_id: uuid.UUID, transfer_id: uuid.UUID, amount: int, first: uuid.UUID | None = None) -> None:
         lots, used = self.lots[member_id], dict[uuid.UUID, int]()
         live = [(lot_id, lot) for lot_id, lot in lots.items() if lot.left]
-        for lot_id, lot in sorted(live, key=lambda pair: _use_order(*pair)):
+        for lot_id, lot in sorted(live, key=lambda pair: (pair[0] != first, _use_order(*pair))):
             share = min(amount, lot.left)
             if share:
                 self.put(lots, lot_id, replace(lot, left=lot.left - share))

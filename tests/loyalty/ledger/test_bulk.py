@@ -3,19 +3,24 @@
 import asyncio
 import shutil
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from psycopg.errors import UniqueViolation
 from sqlmodel import select
 
 from kit.db import Database, Session, is_postgresql, table_of
 from loyalty import ledger
 from loyalty.ledger import (
+    AMOUNT_MAX,
     Account,
     AccountId,
     Entry,
     InsufficientBalance,
+    Leg,
     PointsLot,
     Policy,
     Purpose,
@@ -23,9 +28,16 @@ from loyalty.ledger import (
     TransferIdReused,
     TransferInvalid,
     TransferRecord,
+    bulk,
     chain,
 )
-from loyalty.ledger.bulk import NEW_ACCOUNT_WAIT_MS
+from loyalty.ledger.bulk import (
+    NEW_ACCOUNT_WAIT_MS,
+    OPENED_AT_ONCE_MAX,
+    Openings,
+    post_openings,
+    prepare_openings,
+)
 from loyalty.ledger.reading import RUN_ENTRIES_MAX
 from loyalty.members import Member
 from tests.loyalty.ledger.model import ANN, BEN, NOW, SOURCE, balance, days, post, report, transfer
@@ -74,6 +86,64 @@ async def test_the_books_are_those_of_one_by_one(database: Database, sqlite_temp
     assert await books(database) == await books(other)
     assert (await report(database)).faults == ()
     await other.close()
+
+
+ONLY_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def opened(points: list[int], lots_expire_at: datetime | None = None) -> Openings:
+    holders = b"".join(uuid.UUID(int=1000 + number).bytes for number in range(len(points)))
+    lines = np.frombuffer(holders, np.uint8).reshape(len(points), 16)
+    return prepare_openings(SOURCE, lines, np.array(points), "opened", NOW, lots_expire_at)
+
+
+@ONLY_POSTGRESQL
+@pytest.mark.parametrize("lots_expire_at", [None, days(40)], ids=["never", "expiry"])
+async def test_accounts_written_out_ahead_have_the_books_of_one_by_one(
+    database: Database,
+    sqlite_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lots_expire_at: datetime | None,
+) -> None:
+    monkeypatch.setattr(bulk, "OPENED_AT_ONCE_MAX", 3)
+    shutil.copyfile(sqlite_template, tmp_path / "other.db")
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    first = transfer((SOURCE, -2), (ANN, 2), transfer_id=uuid.UUID(int=1))
+    points = [5, 1, 40, 7, 10**8, 3, 2]
+    openings = opened(points, lots_expire_at)
+    for database_ in (database, other):
+        await post(database_, first)
+    async with database.writing() as session:
+        assert await post_openings(session, openings) == sum(points)
+    for number, (transfer_id, total) in enumerate(openings.transfers):
+        legs = [
+            Leg(AccountId(uuid.UUID(int=1000 + place), "points", Purpose.AVAILABLE), points[place])
+            for place in range(3 * number, min(3 * number + 3, len(points)))
+        ]
+        await post(other, Transfer(transfer_id, "opened", (Leg(SOURCE, -total), *legs), lots_expire_at))
+    assert await books(database) == await books(other)
+    assert (await report(database)).faults == ()
+    await other.close()
+
+
+@ONLY_POSTGRESQL
+async def test_an_account_that_is_open_is_not_opened(database: Database) -> None:
+    await post(database, transfer((SOURCE, -1), (AccountId(uuid.UUID(int=1001), "points", Purpose.AVAILABLE), 1)))
+    before = await books(database)
+    with pytest.raises(UniqueViolation):
+        async with database.writing() as session:
+            await post_openings(session, opened([5, 6]))
+    assert await books(database) == before
+
+
+def test_an_account_is_opened_with_what_one_leg_may_bring() -> None:
+    most = AMOUNT_MAX // OPENED_AT_ONCE_MAX
+    assert opened([1, most]).transfers[0][1] == 1 + most
+    assert opened([]).transfers == ()
+    for wrong in (0, most + 1):
+        with pytest.raises(TransferInvalid):
+            opened([wrong])
 
 
 async def test_a_second_import_changes_nothing(database: Database) -> None:

@@ -186,6 +186,23 @@ async def test_what_comes_back_after_it_expired_is_not_spendable(database: Datab
     assert await expire_due(database, 30) == Expired(0, 1)
 
 
+async def test_an_undo_takes_first_from_the_lot_that_the_undone_transfer_made(database: Database) -> None:
+    await enrol(database)
+    soon, undone, late = (
+        await earn(database, 10, 0, 20),
+        await earn(database, 10, 0, 30),
+        await earn(database, 10, 0, 40),
+    )
+    await spend(database, 4, 1, undoes=undone)
+    assert await left(database) == {soon: 10, undone: 6, late: 10}
+    await spend(database, 7, 2, undoes=undone)
+    assert await left(database) == {soon: 9, undone: 0, late: 10}
+    # Whatever else it names, those that expire first go first.
+    await spend(database, 1, 3, undoes=uuid.uuid4())
+    assert await left(database) == {soon: 8, undone: 0, late: 10}
+    assert (await report(database)).sound
+
+
 async def test_an_undo_in_parts_gives_back_the_latest_to_expire_first_and_never_more_than_was_taken(
     database: Database,
 ) -> None:
