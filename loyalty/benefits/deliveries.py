@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +16,7 @@ from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
 from kit.paging import Position
 from kit.vault import Vault
-from loyalty import members
+from loyalty import member_export, members
 from loyalty.benefits import using
 from loyalty.benefits.catalogue import BenefitKind
 from loyalty.benefits.held import (
@@ -323,3 +324,16 @@ async def _parcel(session: Session, vault: Vault, delivery: BenefitDelivery, hel
 
 def _context(held_id: uuid.UUID) -> bytes:
     return b"delivery-address" + held_id.bytes
+
+
+async def _addresses(session: Session, vault: Vault, member_id: uuid.UUID) -> AsyncIterator[dict[str, Any]]:
+    """Where the member's things were sent, for his export."""
+    deliveries = select(BenefitDelivery).where(BenefitDelivery.member_id == member_id)
+    for delivery in (await session.exec(deliveries.order_by(col(BenefitDelivery.ordered_at)))).all():
+        content = await members.unseal_for(
+            session, vault, member_id, delivery.address_sealed, _context(delivery.held_id)
+        )
+        yield {"held_id": str(delivery.held_id), **json.loads(content)}
+
+
+member_export.OPENED["delivery_address"] = _addresses

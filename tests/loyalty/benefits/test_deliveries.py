@@ -3,13 +3,13 @@
 import asyncio
 import json
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from sqlmodel import select
 
-from loyalty import members
+from loyalty import member_export, members
 from loyalty.benefits import (
     Benefit,
     BenefitKind,
@@ -101,6 +101,15 @@ async def test_the_address_may_change_till_it_is_shipped(house: House, member_id
     await _move(house, held, DeliveryState.SHIPPED)
     with pytest.raises(DeliveryStateForbids):
         await _order(house, member_id, held)
+
+
+async def test_an_export_tells_where_things_were_sent(house: House, member_id: uuid.UUID, held: HeldBenefit) -> None:
+    await _order(house, member_id, held)
+    async with house.database.reading() as session:
+        told = [
+            row async for section, row in member_export.export(session, house.vault, member_id) if "address" in section
+        ]
+    assert told == [{"held_id": str(held.held_id), **asdict(HOME)}]
 
 
 async def test_an_address_is_noise_once_its_member_is_erased(
