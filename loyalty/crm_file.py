@@ -354,7 +354,7 @@ def _joined_at(text: str, latest: datetime) -> datetime | None:
         return None
     try:
         moment = _moment(written)
-    except ValueError:
+    except (ValueError, OverflowError):  # the year 1 has no earlier day for a zone east of Greenwich
         raise _Wrong("joined_at", Reason.JOINED_AT) from None
     if not JOINED_MIN <= moment <= latest:
         raise _Wrong("joined_at", Reason.JOINED_AT)

@@ -84,6 +84,8 @@ def test_the_headings_may_be_chinese_and_other_columns_are_ignored(tmp_path: Pat
         ("experience", str(EXPERIENCE_MAX + 1), Reason.EXPERIENCE),
         ("tier", "platinum", Reason.TIER),
         ("joined_at", "yesterday", Reason.JOINED_AT),
+        ("joined_at", "0001-01-01", Reason.JOINED_AT),
+        ("joined_at", "9999-12-31T23:59:59-14:00", Reason.JOINED_AT),
         ("joined_at", "2024-13-01", Reason.JOINED_AT),
         ("joined_at", (JOINED_MIN - timedelta(seconds=1)).isoformat(), Reason.JOINED_AT),
         ("joined_at", (NOW + AHEAD_MAX + timedelta(seconds=1)).isoformat(), Reason.JOINED_AT),
