@@ -206,8 +206,7 @@ async def _refuse_invalid(request: Request, error: Exception) -> Response:
         return await _refuse(request, IdempotencyKeyMissing())
     # Say where and why, never what was sent: it may be a phone number or an inner code.
     faults = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}"
-        for fault in found[:5]
+        f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}" for fault in found[:5]
     )
     return await _refuse(request, RequestInvalid(faults, hint="/openapi.json describes every request."))
 

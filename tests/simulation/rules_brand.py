@@ -123,7 +123,9 @@ async def scan(house: House, choose: Choices) -> None:
         expires_at = house.expiry() if budget.asset == POINTS else None
         house.post(claim_id, (pot_of(budget), -prize.amount), (to, prize.amount), lots_expire_at=expires_at)
         if to.purpose is Purpose.PENDING:
-            house.orders.append(Ordered(claim_id, member_id, to.asset, prize.amount, pot_of(budget)))
+            # What was drawn is not there to be won again.
+            goes_back_to = pot_of(budget) if terms.seed is None else issued_of(to.asset)
+            house.orders.append(Ordered(claim_id, member_id, to.asset, prize.amount, goes_back_to))
         house.claimed[item, campaign_id] = member_id
         house.claims[campaign_id, member_id] += 1
 
