@@ -247,10 +247,10 @@ def _seal(vault: Vault, group_id: int, numbers: Numbers) -> _Secrets:
     fresh, chance = os.urandom(KEY_BYTES * count), os.urandom(3 * _NONCE_BYTES * count)
     keys = [fresh[at : at + KEY_BYTES] for at in range(0, len(fresh), KEY_BYTES)]
     nonces = iter([chance[at : at + _NONCE_BYTES] for at in range(0, len(chance), _NONCE_BYTES)])
-    secrets = _Secrets([], [vault.seal(key, b"member-key" + own) for key, own in zip(keys, owners, strict=True)])
+    secrets = _Secrets([], [vault.seal(key, members.KEY_CONTEXT + own) for key, own in zip(keys, owners, strict=True)])
     for own, key, row, one, two, three in zip(owners, keys, numbers.rows, nonces, nonces, nonces, strict=True):
-        encrypt, context = AESGCM(key).encrypt, b"member-field" + own
-        secrets.phones.append(one + encrypt(one, row.phone_e164.encode(), b"member-phone" + own))
+        encrypt, context = AESGCM(key).encrypt, members.FIELD_CONTEXT + own
+        secrets.phones.append(one + encrypt(one, row.phone_e164.encode(), members.PHONE_CONTEXT + own))
         name = birthday = found = None
         if row.name is not None:
             name = two + encrypt(two, row.name.encode(), context + profiles.NAME_CONTEXT)

@@ -25,6 +25,8 @@ from loyalty.phones import parse_phone, phone_fingerprint
 from loyalty.webhooks import WebhookKind
 
 CARD_NUMBER_DIGITS = 16
+KEY_CONTEXT, PHONE_CONTEXT, FIELD_CONTEXT = b"member-key", b"member-phone", b"member-field"
+"""What a member's key, his number and his other fields are sealed for, before his id. Fixed for ever: it is stored."""
 _PAYLOAD_MIN = 10 ** (CARD_NUMBER_DIGITS - 2)
 _DOUBLED = np.array([0, 2, 4, 6, 8, 1, 3, 5, 7, 9], np.uint64)
 """The sum of the digits of twice a digit (ISO/IEC 7812-1, annex B)."""
@@ -280,15 +282,15 @@ def open_key(vault: Vault, member_id: uuid.UUID, key_sealed: bytes) -> bytes:
 
 
 def _key_context(member_id: uuid.UUID) -> bytes:
-    return b"member-key" + member_id.bytes
+    return KEY_CONTEXT + member_id.bytes
 
 
 def _phone_context(member_id: uuid.UUID) -> bytes:
-    return b"member-phone" + member_id.bytes
+    return PHONE_CONTEXT + member_id.bytes
 
 
 def _field_context(member_id: uuid.UUID, context: bytes) -> bytes:
-    return b"member-field" + member_id.bytes + context
+    return FIELD_CONTEXT + member_id.bytes + context
 
 
 async def family_of(session: Session, member_id: uuid.UUID) -> list[uuid.UUID]:
