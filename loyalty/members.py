@@ -304,6 +304,13 @@ async def family_of(session: Session, member_id: uuid.UUID) -> list[uuid.UUID]:
     return family
 
 
+async def acting_for(session: Session, member: Member) -> Member:
+    """Who acts for a member: himself, or the one that he was merged into, who may have been erased."""
+    while member.merged_into is not None:
+        member = await get(session, member.merged_into)
+    return member
+
+
 async def erase(session: Session, member_id: uuid.UUID) -> None:
     """Forget who the member is: key, phone number, profile and the hash that finds him; he cannot sign in any more.
 

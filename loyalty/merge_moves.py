@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel, col, or_, select
 
 from kit.db import Moment, Session
 from kit.ids import derived_id
-from loyalty import ledger
+from loyalty import ledger, points_owed
 from loyalty.benefits.held import BenefitState, MemberBenefit
 from loyalty.benefits.stock import asset_of
 from loyalty.ledger import Account, AccountId, Leg, PointsLot, Purpose, Transfer
@@ -46,6 +46,8 @@ class MemberMerge(SQLModel, table=True):
     """By brand: the survivor's day of joining before, null where he had no card."""
     benefits: list[str] = Field(sa_column=Column(JSON, nullable=False))
     """Which held benefits moved, by id."""
+    points_owed: int = Field(default=0, sa_type=BigInteger)
+    """What the merged member owed after refunds, and the survivor owes since."""
     at: datetime = Field(sa_type=Moment)
     undone_at: datetime | None = Field(default=None, sa_type=Moment)
 
@@ -78,20 +80,21 @@ class Moved:
 
 
 async def bring(session: Session, made: MemberMerge, now: datetime) -> int:
-    """Move what the merged member holds to the survivor; how many transfers it took."""
+    """Move what the merged member holds, and what he owes, to the survivor; how many transfers it took."""
+    # Benefits before accounts, as whoever takes a benefit back locks them.
+    usable = await _hand_over(session, made.merged_id, made.survivor_id)
     moves: list[Moved] = []
     for asset, purpose, balance in await _held(session, made.merged_id):
         if holds_points(AccountId(made.merged_id, asset, purpose)):
             moves += await _points_by_expiry(session, made.merged_id, balance, now)
         else:
             moves.append(Moved(asset, purpose, balance, None))
-    usable = await _hand_over(session, made.merged_id, made.survivor_id)
     if usable:
         made.benefits = [*made.benefits, *map(str, usable)]
         session.add(made)
         moves += _benefits(usable)
-    for number, move in enumerate(moves):
-        transfer_id = derived_id("merge", made.merge_id, now.isoformat(), number)
+    for number, move in enumerate(moves, len(await moves_of(session, made)) if moves else 0):
+        transfer_id = derived_id("merge", made.merge_id, number)
         await _post(session, transfer_id, "members merged", made.merged_id, made.survivor_id, move, now)
         session.add(
             MergeMove(
@@ -105,8 +108,20 @@ async def bring(session: Session, made: MemberMerge, now: datetime) -> int:
                 at=now,
             )
         )
+    owed = await _hand_over_debt(session, made.merged_id, made.survivor_id)
+    if owed:
+        made.points_owed += owed
+        session.add(made)
     await session.flush()
     return len(moves)
+
+
+async def _hand_over_debt(session: Session, from_id: uuid.UUID, to_id: uuid.UUID, most: int | None = None) -> int:
+    """Let somebody else owe what refunds left a member owing, at most so much; how much it was."""
+    owed = await points_owed.pay(session, from_id, most)
+    if owed:
+        await points_owed.owe(session, to_id, owed)
+    return owed
 
 
 async def _post(
@@ -197,6 +212,7 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
         )
         .order_by(col(MergeMove.at), col(MergeMove.transfer_id))
     )
+    usable = await _hand_over(session, made.survivor_id, made.merged_id, [uuid.UUID(held) for held in made.benefits])
     left = {(asset, purpose): balance for asset, purpose, balance in await _held(session, made.survivor_id)}
     returned = []
     for move in moves.all():
@@ -208,16 +224,16 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
             continue
         left[move.asset, purpose] = balance - amount
         back = Moved(move.asset, purpose, amount, move.expires_at)
-        # Points go back into the lots that they came from, with the day on which those run out.
-        undoes = move.transfer_id if holds_points(account) and amount > 0 else None
+        # Points go back into the lots that they came from, or that a debt was paid from, with their day.
+        undoes = move.transfer_id if holds_points(account) else None
         transfer_id = derived_id("unmerge", move.transfer_id)
         await _post(session, transfer_id, "members parted", made.survivor_id, made.merged_id, back, now, undoes)
         returned.append(back)
-    usable = await _hand_over(session, made.survivor_id, made.merged_id, [uuid.UUID(held) for held in made.benefits])
     for back in _benefits(usable):
         transfer_id = derived_id("unmerge", made.merge_id, back.asset)
         await _post(session, transfer_id, "members parted", made.survivor_id, made.merged_id, back, now)
         returned.append(back)
+    await _hand_over_debt(session, made.survivor_id, made.merged_id, made.points_owed)
     return returned
 
 

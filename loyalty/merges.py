@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import update
-from sqlmodel import col, select
+from sqlalchemy import exists, update
+from sqlmodel import col, or_, select
 
 from kit.db import Session, insert
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from loyalty import members, merge_moves, sign_in, tier_merges
+from loyalty.benefits.held import USABLE, MemberBenefit
 from loyalty.claims import ClaimCount
 from loyalty.ledger import Account
 from loyalty.members import Card, Member, MemberUnknown, PhoneIdentity
@@ -181,7 +182,7 @@ async def _join_cards(
     """
     before: dict[str, str | None] = {}
     own = {card.brand_id: card for card in await members.cards_of(session, survivor_id)}
-    for card in sorted(await members.cards_of(session, merged_id), key=lambda card: card.brand_id):
+    for card in await tier_merges.hold_cards(session, merged_id):
         had = own.get(card.brand_id)
         before[str(card.brand_id)] = None if had is None else had.joined_at.isoformat()
         await members.join_brand(session, survivor_id, card.brand_id, now)
@@ -202,19 +203,24 @@ async def _sign_in_to(session: Session, from_id: uuid.UUID, to_id: uuid.UUID) ->
 
 
 async def gather(session: Session, now: datetime, count_max: int = 100) -> int:
-    """Bring what came to merged members later, such as what an order gave back; how many had something."""
-    # Benefits that a till lets go of are found by their rows when something else is brought.
+    """Bring what came to merged members later: what an order gave back or a till let go of, and what was under way when
+    they were merged, such as a purchase; how many had something."""
+    holds_value = exists().where(
+        col(Account.holder_id) == col(Member.member_id),
+        col(Account.purpose).in_([str(purpose) for purpose in merge_moves.MOVED]),
+        col(Account.asset).not_like(merge_moves.BENEFITS),
+        col(Account.balance) != 0,
+    )
+    holds_benefits = exists().where(
+        col(MemberBenefit.member_id) == col(Member.member_id), col(MemberBenefit.status).in_(USABLE)
+    )
     stray = await session.exec(
         select(Member.member_id)
-        .join(Account, col(Account.holder_id) == Member.member_id)
         .where(
             col(Member.merged_into).is_not(None),
             col(Member.phone_sealed).is_not(None),
-            col(Account.purpose).in_([str(purpose) for purpose in merge_moves.MOVED]),
-            col(Account.asset).not_like(merge_moves.BENEFITS),
-            Account.balance != 0,
+            or_(holds_value, holds_benefits),
         )
-        .distinct()
         .limit(count_max)
     )
     brought = 0
@@ -227,6 +233,8 @@ async def gather(session: Session, now: datetime, count_max: int = 100) -> int:
             )
         ).first()
         if made is not None:
+            made.cards = await _join_cards(session, made.survivor_id, member_id, now) | made.cards
+            await tier_merges.merge(session, made.merge_id, member_id, made.survivor_id, now)
             brought += bool(await merge_moves.bring(session, made, now))
     return brought
 
@@ -252,6 +260,7 @@ async def unmerge(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID,
         .where(col(PhoneIdentity.member_id) == survivor_id, col(PhoneIdentity.origin_id).in_(family))
         .values(member_id=merged.member_id)
     )
+    await tier_merges.hold_cards(session, merged.member_id)
     await tier_merges.unmerge(session, merge_id, merged.member_id, survivor_id, now)
     await _part_cards(session, made)
     returned = await merge_moves.give_back(session, made, now)
@@ -285,12 +294,6 @@ async def _part_cards(session: Session, made: MemberMerge) -> None:
 def merge_id(survivor_id: uuid.UUID, key: str) -> uuid.UUID:
     """The id of the merge that a member asks for under a key of his choice."""
     return derived_id("member-merge", survivor_id, key)
-
-
-async def known(session: Session, survivor_id: uuid.UUID, key: str) -> Merged | None:
-    """The merge that was made under the key, if one was."""
-    made = await session.get(MemberMerge, (survivor_id, merge_id(survivor_id, key)))
-    return None if made is None else await _told(session, made, is_new=False)
 
 
 async def _told(session: Session, made: MemberMerge, *, is_new: bool) -> Merged:

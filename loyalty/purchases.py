@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, LargeBinary, Text, Uuid, bindparam, update
+from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, LargeBinary, Text, Uuid, bindparam
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
@@ -21,11 +21,12 @@ from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import earn_rules, ledger, members, news, tasks, tier_rules, tiers, webhooks
+from loyalty import earn_rules, ledger, members, news, points_owed, tasks, tier_rules, tiers, webhooks
 from loyalty.earn_rules import GTIN_DIGITS, PAID_FEN_MAX, Part, Quote
 from loyalty.experience import EntryKind, Figures
 from loyalty.ledger import Account, AccountId, Leg, PointsPolicy, Purpose, Transfer
 from loyalty.members import CARD_NUMBER_DIGITS, Card, Member, MemberUnknown
+from loyalty.points_owed import PointsOwed
 from loyalty.tasks import TaskEvent
 from loyalty.tier_rules import Tier
 from loyalty.tiers import CardUnknown, NewEntry, Turn
@@ -123,16 +124,6 @@ class PurchasePart(SQLModel, table=True):
     points_back: int = Field(default=0, sa_type=BigInteger)
 
 
-class PointsOwed(SQLModel, table=True):
-    """Points that refunds should have taken of a member and could not: the next purchases' points pay them first."""
-
-    __tablename__: ClassVar[str] = "points_owed"
-    __table_args__ = (CheckConstraint("points >= 0", name="points"),)
-
-    member_id: uuid.UUID = Field(primary_key=True)
-    points: int = Field(sa_type=BigInteger)
-
-
 @dataclass(frozen=True)
 class Line:
     """`fen` is what was paid for the whole line, after every discount."""
@@ -201,12 +192,12 @@ async def record(session: Session, vault: Vault, new: NewPurchase, now: datetime
     """
     check(new, now)
     member_id = await buyer_of(session, vault, new.group_id, new.buyer, now)
-    asked = _fingerprint(new, member_id)
+    asked = _fingerprint(new)
     connection = await session.connection()
     receipt = {"purchase_id": new.purchase_id, "brand_id": new.brand_id, "member_id": member_id, "fingerprint": asked}
     claimed = await connection.execute(_claiming(is_postgresql(session)), receipt)
     if claimed.first() is None:
-        return await _recorded_before(session, new, asked, now)
+        return await _recorded_before(session, new, member_id, now)
     turn, joined = await _turn(session, member_id, new.brand_id, now)
     # A till's clock may be ahead; nothing that counts for a tier lies in the future.
     at = min(new.at or now, now)
@@ -346,11 +337,10 @@ async def known_buyer(session: Session, vault: Vault, group_id: int, buyer: Buye
 
 async def acting(session: Session, member: Member) -> uuid.UUID:
     """Who acts for a member: himself, or whom he was merged into. Raises MemberUnknown for one who was erased."""
-    while member.merged_into is not None:
-        member = await members.get(session, member.merged_into)
-    if member.phone_sealed is None:
+    holder = await members.acting_for(session, member)
+    if holder.phone_sealed is None:
         raise _nobody()
-    return member.member_id
+    return holder.member_id
 
 
 def _nobody() -> MemberUnknown:
@@ -387,7 +377,7 @@ async def _credit(session: Session, purchase: Purchase, about: _Circumstances, n
     expiry = ledger.lot_expiry(about.policy, now)
     posted = await ledger.post(session, Transfer(purchase_id, "purchase", legs, lots_expire_at=expiry), now)
     balance = posted.balances[account]
-    repaid = await _owed(session, member_id, min(purchase.points, max(0, balance))) if about.owed else 0
+    repaid = await points_owed.pay(session, member_id, min(purchase.points, max(0, balance))) if about.owed else 0
     if not repaid:
         return 0, balance
     # Of the very points that were earned just now.
@@ -397,19 +387,7 @@ async def _credit(session: Session, purchase: Purchase, about: _Circumstances, n
         (Leg(account, -repaid), Leg(source, repaid)),
         undoes=purchase_id,
     )
-    balance = (await ledger.post(session, back, now)).balances[account]
-    await session.exec(
-        update(PointsOwed).where(col(PointsOwed.member_id) == member_id).values(points=PointsOwed.points - repaid)
-    )
-    return repaid, balance
-
-
-async def _owed(session: Session, member_id: uuid.UUID, most: int) -> int:
-    """How much of it can be paid off; the row stays locked."""
-    owing = await session.exec(
-        select(PointsOwed.points).where(PointsOwed.member_id == member_id, PointsOwed.points > 0).with_for_update()
-    )
-    return min(owing.first() or 0, most)
+    return repaid, (await ledger.post(session, back, now)).balances[account]
 
 
 def _purchase(
@@ -451,23 +429,23 @@ def _claiming(on_postgresql: bool) -> Insert:
     return claiming.returning(table_of(Receipt).c.purchase_id)
 
 
-def _fingerprint(new: NewPurchase, member_id: uuid.UUID) -> bytes:
+def _fingerprint(new: NewPurchase) -> bytes:
+    # Not the buyer: who acts for him may have changed since.
     lines = [[line.gtin, line.quantity, line.fen] for line in new.lines]
-    content = [str(member_id), new.paid_fen, new.at and iso(new.at), str(new.channel), lines]
+    content = [new.paid_fen, new.at and iso(new.at), str(new.channel), lines]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).digest()
 
 
-async def _recorded_before(session: Session, new: NewPurchase, asked: bytes, now: datetime) -> Recorded:
+async def _recorded_before(session: Session, new: NewPurchase, member_id: uuid.UUID, now: datetime) -> Recorded:
     receipt = await session.get_one(Receipt, new.purchase_id)
-    if receipt.fingerprint != asked:
+    holder = await members.acting_for(session, await members.get(session, receipt.member_id))
+    if receipt.fingerprint != _fingerprint(new) or holder.member_id != member_id:
         raise ReceiptReused(
             "this shop has told of this receipt before, with other content", hint="Give each purchase its own number."
         )
     purchase = await session.get_one(Purchase, (receipt.member_id, receipt.purchase_id))
-    turn = await tiers.take(session, receipt.member_id, receipt.brand_id, now)
-    return Recorded(
-        purchase, 0, await balance_of(session, receipt.member_id), turn.tier, turn.card.card_number, is_new=False
-    )
+    turn = await tiers.take(session, member_id, receipt.brand_id, now)
+    return Recorded(purchase, 0, await balance_of(session, member_id), turn.tier, turn.card.card_number, is_new=False)
 
 
 async def _tell(session: Session, purchase: Purchase, figures: Figures, now: datetime) -> None:

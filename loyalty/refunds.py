@@ -17,16 +17,15 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
-from kit.db import Moment, Session, insert, table_of
+from kit.db import Moment, Session, table_of
 from kit.errors import Conflict, Invalid
 from kit.ids import derived_id
-from loyalty import experience, ledger, members, tiers, webhooks
+from loyalty import experience, ledger, members, points_owed, tiers, webhooks
 from loyalty.experience import EntryKind, Figures
 from loyalty.ledger import AccountId, InsufficientBalance, Leg, Purpose, Transfer
 from loyalty.members import Member
 from loyalty.purchases import (
     LINES_MAX,
-    PointsOwed,
     Purchase,
     PurchasePart,
     PurchaseUnknown,
@@ -138,15 +137,19 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
     purchase = await session.get_one(Purchase, (owner_id, new.purchase_id), populate_existing=True)
     refund_id = derived_id("refund", new.purchase_id, new.name)
     earlier = await session.get(Refund, (owner_id, refund_id))
-    holder = await _acting(session, owner_id)
+    # Only now, and with the card of whoever acts for the buyer, in the order in which merges lock cards and accounts.
+    holder = await members.acting_for(session, await members.get(session, owner_id))
     holder_id = holder.member_id
+    other = turn
+    if holder_id != owner_id:
+        other = await tiers.take(session, holder_id, receipt.brand_id, now, takes_back=True)
     if earlier is not None:
         if earlier.fingerprint != _fingerprint(new):
             raise RefundReused(
                 "the shop has told of this refund before, with other content", hint="Give each refund its own number."
             )
         balance = await balance_of(session, holder_id)
-        return Refunded(earlier, purchase.refunded_fen, balance, turn.tier, is_new=False)
+        return Refunded(earlier, purchase.refunded_fen, balance, other.tier, is_new=False)
     shares = shares_of(new, purchase, await _parts_of(session, purchase))
     points = await _take_back(session, shares)
     fen = sum(share[1] for share in shares)
@@ -166,9 +169,9 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
     )
     session.add(made)
     await session.flush()
-    tier = await _uncount(session, turn, purchase, made, holder_id, now)
+    await _uncount(session, turn, other, purchase, made)
     await _tell(session, purchase, made, now)
-    return Refunded(made, purchase.refunded_fen, balance, tier, is_new=True)
+    return Refunded(made, purchase.refunded_fen, balance, other.tier, is_new=True)
 
 
 def _check(new: NewRefund) -> None:
@@ -194,14 +197,6 @@ def _check(new: NewRefund) -> None:
 def _fingerprint(new: NewRefund) -> bytes:
     content = [new.fen, [[line.number, line.fen, line.quantity] for line in new.lines]]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).digest()
-
-
-async def _acting(session: Session, member_id: uuid.UUID) -> Member:
-    """Who has the points of a member: himself, or the one that he was merged into. Erased ones have theirs still."""
-    member = await members.get(session, member_id)
-    while member.merged_into is not None:
-        member = await members.get(session, member.merged_into)
-    return member
 
 
 async def _parts_of(session: Session, purchase: Purchase) -> list[PurchasePart]:
@@ -329,12 +324,7 @@ async def _take_points(
         taken, after = amount, posted.balances[AccountId(member_id, ledger.POINTS, Purpose.AVAILABLE)]
         break
     if taken < points:
-        owed = insert(session, PointsOwed).values(member_id=member_id, points=points - taken)
-        await session.exec(
-            owed.on_conflict_do_update(
-                index_elements=["member_id"], set_={"points": col(PointsOwed.points) + owed.excluded["points"]}
-            )
-        )
+        await points_owed.owe(session, member_id, points - taken)
     return taken, await balance_of(session, member_id) if after is None else after
 
 
@@ -345,22 +335,18 @@ def _reversal(refund_id: uuid.UUID, purchase: Purchase, member_id: uuid.UUID, am
     return Transfer(refund_id, "refund", legs, undoes=purchase.purchase_id, may_owe=True)
 
 
-async def _uncount(
-    session: Session, turn: tiers.Turn, purchase: Purchase, made: Refund, holder_id: uuid.UUID, now: datetime
-) -> Tier:
+async def _uncount(session: Session, turn: tiers.Turn, other: tiers.Turn, purchase: Purchase, made: Refund) -> None:
     """Take back what the purchase counted, on its own card and on that of whoever the member was merged into."""
     rules = turn.book.version(purchase.rules_version)
     left = purchase.paid_fen - purchase.refunded_fen
     after, before = rules.of_purchase(left), rules.of_purchase(left + made.fen)
     figures = Figures(after.purchases - before.purchases, after.fen - before.fen, after.experience - before.experience)
     await turn.enter(NewEntry(made.refund_id, EntryKind.REFUND, figures, purchase.at, of_entry=purchase.purchase_id))
-    if holder_id == turn.card.member_id:
-        return turn.tier
-    other = await tiers.take(session, holder_id, purchase.brand_id, now, takes_back=True)
-    copy = await experience.copy_of(session, holder_id, purchase.brand_id, purchase.purchase_id)
+    if other is turn:
+        return
+    copy = await experience.copy_of(session, other.card.member_id, purchase.brand_id, purchase.purchase_id)
     if copy is not None:
         await other.enter(NewEntry(made.refund_id, EntryKind.REFUND, figures, purchase.at, of_entry=copy.entry_id))
-    return other.tier
 
 
 async def _tell(session: Session, purchase: Purchase, made: Refund, now: datetime) -> None:

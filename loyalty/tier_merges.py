@@ -21,7 +21,8 @@ async def merge(
     The source's cards keep theirs, and are nobody's until the two are parted. The target has a card of each of the
     source's brands. The same merge again changes nothing. Raises CardUnknown.
     """
-    for brand_id in await _brands_of(session, source_id):
+    for source in await hold_cards(session, source_id):
+        brand_id = source.brand_id
         turn = await tiers.take(session, target_id, brand_id, now)
         await turn.enter_all(
             [
@@ -43,7 +44,8 @@ async def unmerge(
     session: Session, merge_id: uuid.UUID, source_id: uuid.UUID, target_id: uuid.UUID, now: datetime
 ) -> None:
     """Take back from the target's cards what the merge gave them; a tier that rested on it is gone at once."""
-    for brand_id in await _brands_of(session, source_id):
+    for source in await hold_cards(session, source_id):
+        brand_id = source.brand_id
         turn = await tiers.take(session, target_id, brand_id, now, takes_back=True)
         copied = {_copy_id(merge_id, entry) for entry in await _entries(session, source_id, brand_id)}
         given = [
@@ -70,9 +72,19 @@ def _copy_id(merge_id: uuid.UUID, entry: Counted) -> uuid.UUID:
     return derived_id("merged", merge_id, entry.entry_id, "grant" if entry.grant_rank else "figures")
 
 
-async def _brands_of(session: Session, member_id: uuid.UUID) -> list[int]:
-    # One order for everybody, since each card is locked till the end.
-    found = await session.exec(select(Card.brand_id).where(Card.member_id == member_id).order_by(col(Card.brand_id)))
+async def hold_cards(session: Session, member_id: uuid.UUID) -> list[Card]:
+    """The member's cards, by brand; nothing is entered on them by others till the end.
+
+    The source's cards are held before any of the target's, as a refund of what the source bought holds both.
+    """
+    # One order for everybody.
+    found = await session.exec(
+        select(Card)
+        .where(Card.member_id == member_id)
+        .order_by(col(Card.brand_id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
     return list(found)
 
 

@@ -9,7 +9,7 @@ from sqlmodel import col
 from kit.db import Session
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import fulfilment, ledger
+from loyalty import fulfilment, ledger, members
 from loyalty.benefits import code_pools, limits, stock
 from loyalty.benefits.catalogue import BenefitKind, get
 from loyalty.benefits.held import (
@@ -148,11 +148,17 @@ async def restore(session: Session, held: MemberBenefit, source: AccountId, now:
     else:
         target = stock.put_back(benefit, held.held_id)
     legs = [Leg(source, -1), Leg(target, 1)]
+    lots_expire_at = None
     if held.points_paid:
+        # Who paid may have been merged into the member since; what comes back to another's lots keeps its day.
+        family = await members.family_of(session, held.member_id)
+        lots_expire_at = await ledger.last_day_of(session, family, held.held_id)
         spent = ledger.spent(held.brand_id, held.held_id)
         legs += [Leg(spent, -held.points_paid), Leg(points_of(held.member_id), held.points_paid)]
     undoes = held.held_id if held.points_paid else None
-    transfer = Transfer(held.transfer_id(held.turn), "benefit reversed", tuple(legs), undoes=undoes)
+    transfer = Transfer(
+        held.transfer_id(held.turn), "benefit reversed", tuple(legs), lots_expire_at=lots_expire_at, undoes=undoes
+    )
     await ledger.post(session, transfer, now)
     if held.kind == BenefitKind.POOL and not seen and held.code_fingerprint is not None:
         await code_pools.take_back(session, held.benefit_id, held.code_fingerprint)

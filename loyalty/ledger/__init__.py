@@ -39,7 +39,7 @@ from loyalty.ledger.holds import (
     settle,
 )
 from loyalty.ledger.lookup import Made, TransferUnknown, accounts_of, entries_of, transfer_of
-from loyalty.ledger.lots import Lot, PointsLot, PointsLotUse, lots_of
+from loyalty.ledger.lots import Lot, PointsLot, PointsLotUse, last_day_of, lots_of
 from loyalty.ledger.policies import PointsPolicy, Policy, PolicyInvalid, lot_expiry, policy_of, set_policy
 from loyalty.ledger.transfers import (
     LEGS_MAX,
@@ -107,6 +107,7 @@ __all__ = [
     "group_holder",
     "hold",
     "issuance",
+    "last_day_of",
     "lot_expiry",
     "lots_of",
     "policy_of",

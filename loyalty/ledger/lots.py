@@ -5,6 +5,7 @@ them and writing them is one step.
 """
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -149,6 +150,21 @@ async def outstanding(connection: AsyncConnection, member_id: uuid.UUID, transfe
     """What a transfer took of the member's lots and has not come back."""
     about = {"member": member_id, "transfer": transfer_id}
     return int((await connection.execute(_OUTSTANDING, about)).scalar_one())
+
+
+async def last_day_of(session: Session, holders: Collection[uuid.UUID], transfer_id: uuid.UUID) -> datetime | None:
+    """When the last to run out of the points that a transfer took of these members' lots do; None: never."""
+    found = await session.exec(
+        select(PointsLot.expires_at)
+        .join(
+            PointsLotUse,
+            (col(PointsLotUse.member_id) == PointsLot.member_id) & (col(PointsLotUse.lot_id) == PointsLot.lot_id),
+        )
+        .where(col(PointsLotUse.member_id).in_(holders), PointsLotUse.transfer_id == transfer_id)
+        .order_by(*_LAST_TO_EXPIRE)
+        .limit(1)
+    )
+    return found.first()
 
 
 async def due(connection: AsyncConnection, member_id: uuid.UUID, now: datetime) -> int:

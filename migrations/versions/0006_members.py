@@ -130,6 +130,7 @@ def _merges() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("cards", sa.JSON(), nullable=False),
         sa.Column("benefits", sa.JSON(), nullable=False),
+        sa.Column("points_owed", sa.BigInteger(), nullable=False),
         sa.Column("at", Moment(), nullable=False),
         sa.Column("undone_at", Moment(), nullable=True),
         sa.CheckConstraint("approval IN ('codes', 'operator')", name=op.f("ck_member_merge_approval")),

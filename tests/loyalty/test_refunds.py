@@ -14,7 +14,8 @@ from kit.db import Database
 from kit.vault import Vault
 from loyalty import ledger, tiers
 from loyalty.earn_rules import Part, quote
-from loyalty.purchases import Line, PointsOwed, Purchase, PurchasePart, PurchaseUnknown
+from loyalty.points_owed import PointsOwed
+from loyalty.purchases import Line, Purchase, PurchasePart, PurchaseUnknown
 from loyalty.refunds import (
     NewRefund,
     Refund,

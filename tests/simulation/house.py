@@ -30,9 +30,10 @@ from loyalty.draws.catalogue import Draw
 from loyalty.earn_rules import NewEarnRule
 from loyalty.ledger import POINTS, STRIPES, Account, AccountId, Leg, PointsLot, Policy, Purpose, Transfer
 from loyalty.merge_moves import Moved
+from loyalty.points_owed import PointsOwed
 from loyalty.prizes import Prize, PrizeKind
 from loyalty.programs import NewProgram, Program
-from loyalty.purchases import NewPurchase, PointsOwed
+from loyalty.purchases import NewPurchase
 from loyalty.refunds import NewRefund
 from loyalty.tasks import Period, TaskEvent, TaskRules
 from tests.loyalty.ledger.model import Model
