@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel, col, or_, select
 
 from kit.db import Moment, Session
 from kit.ids import derived_id
-from loyalty import ledger, points_owed
+from loyalty import ledger, members, points_owed
 from loyalty.benefits.held import BenefitState, MemberBenefit
 from loyalty.benefits.stock import asset_of
 from loyalty.ledger import Account, AccountId, Leg, PointsLot, Purpose, Transfer
@@ -214,6 +214,8 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
     )
     usable = await _hand_over(session, made.survivor_id, made.merged_id, [uuid.UUID(held) for held in made.benefits])
     left = {(asset, purpose): balance for asset, purpose, balance in await _held(session, made.survivor_id)}
+    group_id = (await members.get(session, made.survivor_id)).group_id
+    anew = ledger.lot_expiry(await ledger.policy_of(session, group_id), now)
     returned = []
     for move in moves.all():
         purpose = Purpose(move.purpose)
@@ -223,7 +225,9 @@ async def give_back(session: Session, made: MemberMerge, now: datetime) -> list[
         if amount == 0:
             continue
         left[move.asset, purpose] = balance - amount
-        back = Moved(move.asset, purpose, amount, move.expires_at)
+        # What paid a debt out of points that are known no more begins anew when the debt goes back.
+        expires_at = move.expires_at if amount > 0 else anew
+        back = Moved(move.asset, purpose, amount, expires_at)
         # Points go back into the lots that they came from, or that a debt was paid from, with their day.
         undoes = move.transfer_id if holds_points(account) else None
         transfer_id = derived_id("unmerge", move.transfer_id)

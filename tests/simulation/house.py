@@ -112,6 +112,7 @@ class Union:
     merged: uuid.UUID
     moves: list[tuple[datetime, uuid.UUID, Moved]] = field(default_factory=list)
     benefits: list[uuid.UUID] = field(default_factory=list)
+    owed: int = 0
     undone: bool = False
 
 

@@ -1,6 +1,7 @@
 """Benefits: procured, imported, sold for points, granted, shown, checked off, taken back, and past their time."""
 
 import uuid
+from datetime import datetime
 
 from kit.db import Session
 from kit.ids import derived_id
@@ -278,7 +279,8 @@ async def take_back(house: House, choose: Choices) -> None:
         moved = [(held.account(was), -1), (lost if seen else stock_of(held.benefit), 1)]
         if held.points_paid:
             moved += [(SPENT_POINTS, -held.points_paid), (points_of(member_id), held.points_paid)]
-        house.post(house.new_id(), *moved, undoes=held_id if held.points_paid else None)
+        undoes = held_id if held.points_paid else None
+        house.post(house.new_id(), *moved, lots_expire_at=_paid_till(house, member_id, held_id), undoes=undoes)
         held.state = BenefitState.REVERSED
         if held.benefit.kind == BenefitKind.POOL and not seen:
             held.code = None
@@ -287,6 +289,18 @@ async def take_back(house: House, choose: Choices) -> None:
 
     if await house.both(work, expected) is not None:
         house.again(work)
+
+
+def _paid_till(house: House, member_id: uuid.UUID, held_id: uuid.UUID) -> datetime | None:
+    """The last day of the points that paid a benefit, by the member or whoever was merged into him; None: never."""
+    family = [member_id, *(merged for merged, survivor in house.merged_into.items() if survivor == member_id)]
+    days = [
+        house.books.lots[member][lot_id].expires_at
+        for member in family
+        for lot_id in house.books.uses.get((member, held_id), {})
+    ]
+    known = [day for day in days if day is not None]
+    return max(known) if known and len(known) == len(days) else None
 
 
 @rule(3)

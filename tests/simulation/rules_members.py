@@ -70,13 +70,16 @@ def _bring(house: House, union: Union) -> None:
     for asset in sorted({held.asset for held in usable}):
         count = sum(held.asset == asset for held in usable)
         moves.append(Moved(asset, Purpose.AVAILABLE, count, None))
-    for number, move in enumerate(moves):
-        transfer_id = derived_id("merge", union.merge_id, house.now.isoformat(), number)
+    for number, move in enumerate(moves, len(union.moves)):
+        transfer_id = derived_id("merge", union.merge_id, number)
         _post(house, transfer_id, union.merged, union.survivor, move)
         union.moves.append((house.now, transfer_id, move))
     for held in usable:
         held.member_id = union.survivor
         union.benefits.append(held.held_id)
+    owed = house.owed.pop(union.merged, 0)
+    house.owed[union.survivor] += owed
+    union.owed += owed
 
 
 def _post(
@@ -116,20 +119,23 @@ def _part(house: House, union: Union) -> None:
     for _, transfer_id, move in sorted(union.moves, key=lambda moved: moved[:2]):
         if move.asset != POINTS:
             continue
-        undoes, amount = None, move.amount
+        amount, expires_at = move.amount, house.expiry()
         if amount > 0:
             lot = house.books.lots[survivor].get(transfer_id)
             is_live = lot is not None and (lot.expires_at is None or lot.expires_at > house.now)
-            amount, undoes = lot.left if lot is not None and is_live else 0, transfer_id
+            amount, expires_at = lot.left if lot is not None and is_live else 0, move.expires_at
         if amount:
-            back = Moved(move.asset, move.purpose, amount, move.expires_at)
-            _post(house, derived_id("unmerge", transfer_id), survivor, merged, back, undoes)
+            back = Moved(move.asset, move.purpose, amount, expires_at)
+            _post(house, derived_id("unmerge", transfer_id), survivor, merged, back, transfer_id)
     own = [house.held[held_id] for held_id in union.benefits]
     usable = [held for held in own if held.member_id == survivor and held.state in USABLE]
     for held in usable:
         move = Moved(held.asset, Purpose.AVAILABLE, 1, None)
         _post(house, house.new_id(), survivor, merged, move)
         held.member_id = merged
+    owed = min(union.owed, house.owed[survivor])
+    house.owed[survivor] -= owed
+    house.owed[merged] += owed
     union.undone = True
     del house.merged_into[merged]
 
@@ -140,7 +146,7 @@ async def gather(house: House, _choose: Choices) -> None:
 
     def expected(_: object) -> None:
         for union in house.unions:
-            if not union.undone and house.balance(points_of(union.merged)):
+            if not union.undone:
                 _bring(house, union)
 
     await house.both(lambda session: merges.gather(session, house.now), expected)
