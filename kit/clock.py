@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime
 
 Clock = Callable[[], datetime]
 CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
 """China's time: one zone, without summer time since 1991."""
+YEAR_MIN, YEAR_END = 1970, 2200
+"""The years of a moment that somebody tells: before the second."""
 
 
 def system_clock() -> datetime:
@@ -21,3 +26,13 @@ def china_day(moment: datetime) -> date:
 def iso(moment: datetime) -> str:
     """A moment as ISO 8601 in UTC with milliseconds and a Z, the form every answer of the API uses."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _in_our_time(moment: datetime) -> datetime:
+    if not YEAR_MIN <= moment.year < YEAR_END:  # near the ends of the calendar no arithmetic is safe
+        raise ValueError(f"a moment lies in the years {YEAR_MIN} to {YEAR_END - 1}")
+    return moment
+
+
+When = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
+"""A moment that somebody tells: ISO 8601 with its offset from UTC, 1970 to 2199."""

@@ -1,5 +1,7 @@
 """How many one-time codes may be asked for: by a phone, a device, an address and its neighbourhood; and how many typed.
 
+The windows also count what tills look up, see `loyalty.till_limits`.
+
 Every limit is a window that opens with the first code and closes after its time. Windows stand in the database, since
 several processes share them, under keyed hashes alone: a copy tells no address and no phone number.
 
@@ -39,11 +41,13 @@ class Scope(StrEnum):
     """One IPv4 address, by codes that are typed."""
     IPV6_TRIES = "ipv6-tries"
     """An IPv6 /64, likewise."""
+    TILL = "till"
+    """A till, by what it looks up."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """At most `count_max` codes within `window` of the first."""
+    """At most `count_max` within `window` of the first."""
 
     count_max: int
     window: timedelta
@@ -58,12 +62,13 @@ LIMITS: Mapping[Scope, Limit] = {
     Scope.IPV6_BLOCK: Limit(240, timedelta(hours=1)),
     Scope.IPV4_TRIES: Limit(300, timedelta(hours=1)),
     Scope.IPV6_TRIES: Limit(60, timedelta(hours=1)),
+    Scope.TILL: Limit(6_000, timedelta(hours=1)),
 }
 _LONGEST = max(limit.window for limit in LIMITS.values())
 
 
 class CodeWindow(SQLModel, table=True):
-    """The codes that one phone, device or network has asked for since its window opened."""
+    """The codes that one phone, device or network has asked for since its window opened, or what a till looked up."""
 
     __tablename__: ClassVar[str] = "code_window"
     __table_args__ = (
@@ -117,23 +122,29 @@ async def _take_all(
     session: Session, vault: Vault, subjects: Sequence[tuple[Scope, str]], now: datetime
 ) -> timedelta | None:
     for scope, value in subjects:
-        wait = await _take(session, scope, vault.fingerprint("code-window", f"{scope}\x00{value}"), now)
+        wait = await take_from(session, vault, scope, value, now)
         if wait is not None:
             return wait
     return None
 
 
-async def _take(session: Session, scope: Scope, subject: bytes, now: datetime) -> timedelta | None:
-    limit = LIMITS[scope]
+async def take_from(
+    session: Session, vault: Vault, scope: Scope, value: str, now: datetime, count: int = 1
+) -> timedelta | None:
+    """Count in one window. None while its limit was not reached before, else how long until it opens anew.
+
+    The last one may go beyond the limit by `count` - 1: whether there is room does not tell how much is wanted.
+    """
+    subject, limit = _subject(vault, scope, value), LIMITS[scope]
     is_over = col(CodeWindow.opened_at) <= now - limit.window
     counted = await session.exec(
         insert(session, CodeWindow)
-        .values(scope=scope, subject=subject, opened_at=now, codes=1)
+        .values(scope=scope, subject=subject, opened_at=now, codes=count)
         .on_conflict_do_update(
             index_elements=["scope", "subject"],
             set_={
                 "opened_at": case((is_over, now), else_=col(CodeWindow.opened_at)),
-                "codes": case((is_over, 1), else_=col(CodeWindow.codes) + 1),
+                "codes": case((is_over, count), else_=col(CodeWindow.codes) + count),
             },
             where=is_over | (col(CodeWindow.codes) < limit.count_max),
         )
@@ -145,6 +156,25 @@ async def _take(session: Session, scope: Scope, subject: bytes, now: datetime) -
         select(CodeWindow.opened_at).where(CodeWindow.scope == scope, CodeWindow.subject == subject)
     )
     return opened.one() + limit.window - now
+
+
+async def wait_for(session: Session, vault: Vault, scope: Scope, value: str, now: datetime) -> timedelta | None:
+    """Count nothing. None while there is room in the window, else how long until it opens anew."""
+    limit = LIMITS[scope]
+    full = await session.exec(
+        select(CodeWindow.opened_at).where(
+            CodeWindow.scope == scope,
+            CodeWindow.subject == _subject(vault, scope, value),
+            col(CodeWindow.opened_at) > now - limit.window,
+            col(CodeWindow.codes) >= limit.count_max,
+        )
+    )
+    opened_at = full.first()
+    return None if opened_at is None else opened_at + limit.window - now
+
+
+def _subject(vault: Vault, scope: Scope, value: str) -> bytes:
+    return vault.fingerprint("code-window", f"{scope}\x00{value}")
 
 
 async def sweep(session: Session, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """How one-time codes reach a phone: by the message gateway of an operator, or, while developing, in the answer."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 from uuid import UUID
@@ -11,7 +12,7 @@ import structlog
 from kit.clock import iso
 from kit.errors import ConfigurationError, Unavailable
 from kit.settings import Settings
-from loyalty.sign_in import IssuedCode
+from loyalty.sign_in import CodePurpose, IssuedCode
 
 Language = Literal["zh", "en"]
 
@@ -19,7 +20,13 @@ GATEWAY_TIMEOUT_S = 4.0
 GATEWAY_TRIES_MAX = 2
 """The second try carries the id of the first, so that a gateway that only forgot to answer sends nothing twice."""
 GATEWAY_PAUSE_S = 0.3
-TEMPLATE = "one-time-code"
+TEMPLATES: Mapping[CodePurpose, str] = {
+    CodePurpose.SIGN_IN: "sign-in-code",
+    CodePurpose.MERGE: "merge-code",
+    CodePurpose.UNMERGE: "unmerge-code",
+    CodePurpose.ERASE: "erase-code",
+}
+"""The gateway's texts: carriers have them registered beforehand. Each says what its code is for."""
 
 _log = structlog.get_logger()
 
@@ -104,7 +111,7 @@ class GatewaySender:
         body = {
             "id": str(issued.message_id),
             "phone": issued.phone_e164,
-            "template": TEMPLATE,
+            "template": TEMPLATES[issued.purpose],
             "language": language,
             "code": issued.code,
             "expires_at": iso(issued.expires_at),

@@ -19,7 +19,7 @@ from typing import NamedTuple, TextIO, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from kit.errors import Invalid
-from loyalty.phones import LAST_DIGITS_SHOWN, PhoneInvalid, parse_phone
+from loyalty.phones import LAST_DIGITS_SHOWN, PhoneInvalid, parse_chinese_phones, parse_phone
 from loyalty.profiles import NAME_CHARACTERS_MAX, BirthdayInvalid, parse_birthday
 
 POINTS_MAX = 100_000_000
@@ -270,12 +270,18 @@ def _checked(rows: Sequence[Sequence[str]], rules: Rules, faults: dict[int, _Fau
         at = rules.columns.position.get(name)
         return _each(columns[at], parse, faults) if at is not None else repeat(nothing, len(rows))
 
+    def read_whole(name: str, reason: Reason, most: int) -> Iterable[int]:
+        at = rules.columns.position.get(name)
+        plain = _plain_wholes(columns[at], most) if at is not None else None
+        return plain or read(name, partial(_whole, column=name, reason=reason, most=most), 0)
+
+    phones = columns[rules.columns.position["phone"]]
     told = (
-        read("phone", _phone, ""),
+        parse_chinese_phones(phones) or _each(phones, _phone, faults),
         read("name", _name, None),
         read("birthday", _birthday, None),
-        read("points", partial(_whole, column="points", reason=Reason.POINTS, most=POINTS_MAX), 0),
-        read("experience", partial(_whole, column="experience", reason=Reason.EXPERIENCE, most=EXPERIENCE_MAX), 0),
+        read_whole("points", Reason.POINTS, POINTS_MAX),
+        read_whole("experience", Reason.EXPERIENCE, EXPERIENCE_MAX),
         read("tier", partial(_rank, ranks=rules.ranks), 0),
         read("joined_at", partial(_joined_at, latest=rules.now + AHEAD_MAX), None),
         _consents(columns, rules, faults) if rules.columns.consents else repeat((), len(rows)),
@@ -323,6 +329,15 @@ def _birthday(text: str) -> str | None:
         return str(parse_birthday(f"{dated[2]}-{dated[3]}" if dated else text))
     except BirthdayInvalid:
         raise _Wrong("birthday", Reason.BIRTHDAY) from None
+
+
+def _plain_wholes(texts: Sequence[str], most: int) -> list[int] | None:
+    """What `_whole` makes of each; None when one of them is anything but digits, or too many."""
+    together = "".join(texts)
+    if not (together.isascii() and together.isdigit() and all(texts)) or max(map(len, texts)) > len(str(most)):
+        return None
+    found = list(map(int, texts))
+    return found if max(found) <= most else None
 
 
 def _whole(text: str, column: str, reason: Reason, most: int) -> int:

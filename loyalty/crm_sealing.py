@@ -247,7 +247,7 @@ def _seal(vault: Vault, group_id: int, numbers: Numbers) -> _Secrets:
     fresh, chance = os.urandom(KEY_BYTES * count), os.urandom(3 * _NONCE_BYTES * count)
     keys = [fresh[at : at + KEY_BYTES] for at in range(0, len(fresh), KEY_BYTES)]
     nonces = iter([chance[at : at + _NONCE_BYTES] for at in range(0, len(chance), _NONCE_BYTES)])
-    secrets = _Secrets([], [vault.seal(key, members.KEY_CONTEXT + own) for key, own in zip(keys, owners, strict=True)])
+    secrets = _Secrets([], vault.seal_many(keys, [members.KEY_CONTEXT + own for own in owners]))
     for own, key, row, one, two, three in zip(owners, keys, numbers.rows, nonces, nonces, nonces, strict=True):
         encrypt, context = AESGCM(key).encrypt, members.FIELD_CONTEXT + own
         secrets.phones.append(one + encrypt(one, row.phone_e164.encode(), members.PHONE_CONTEXT + own))

@@ -26,7 +26,7 @@ LEFT_OUT: Mapping[str, str] = {
     "member_key": "the key itself",
     "member_profile": "told in clear, see OPENED",
     "phone_identity": "nothing but a hash of the phone number",
-    "pool_code": "found by the benefit; the member's own stand among his benefits",
+    "pool_code": "found by the benefit; those that the member has seen are told in clear, see OPENED",
     "receipt": "found by the purchase; the member's own stand among his purchases",
     "red_packet": "found by the packet; what it brought stands in the ledger's entries",
     "red_packet_share": "found by the packet; what it brought stands in the ledger's entries",

@@ -77,7 +77,14 @@ class MemberProfile(SQLModel, table=True):
     __tablename__: ClassVar[str] = "member_profile"
     __table_args__ = (
         CheckConstraint("(birthday_sealed IS NULL) = (birthday_key IS NULL)", name="birthday"),
-        Index("ix_member_profile_birthday", "birthday_key", "member_id"),
+        # Most of a CRM's customers never told theirs.
+        Index(
+            "ix_member_profile_birthday",
+            "birthday_key",
+            "member_id",
+            postgresql_where=text("birthday_key IS NOT NULL"),
+            sqlite_where=text("birthday_key IS NOT NULL"),
+        ),
     )
 
     member_id: uuid.UUID = Field(primary_key=True)

@@ -1,10 +1,13 @@
 """Signing in: a one-time code proves that a phone number is the shopper's, a token remembers it.
 
+A code is good for what it was sent for, and for nothing else: who reads out a code "for signing in" has not agreed to
+be erased.
+
 A wrong code must cost a try even though the request that brought it fails. So `check_code` does not raise: it returns
 what it found, the caller commits, and only then asks the result to raise:
 
     async with database.writing() as session:
-        check = await sign_in.check_code(session, vault, group_id, phone, code, now=now)
+        check = await sign_in.check_code(session, vault, group_id, phone, code, purpose, now=now)
     check.raise_if_refused()
 
 Nothing here tells whether a number is a member's: known and unknown numbers get the same answers.
@@ -92,8 +95,20 @@ class OneTimeCodeTriesLimited(TooMany):
         self.retry_after_s = retry_after_s
 
 
+class CodePurpose(StrEnum):
+    """What a one-time code is sent for, and alone good for."""
+
+    SIGN_IN = "sign_in"
+    MERGE = "merge"
+    UNMERGE = "unmerge"
+    ERASE = "erase"
+
+
 class OneTimeCode(SQLModel, table=True):
-    """The latest code of a phone number, by keyed hashes alone. No hash means that the code was used."""
+    """The latest code of a phone number, by keyed hashes alone. No hash means that the code was used.
+
+    The code's hash covers its purpose: for another one it is a wrong code, and costs a try.
+    """
 
     __tablename__: ClassVar[str] = "one_time_code"
     __table_args__ = (CheckConstraint(f"tries BETWEEN 0 AND {CODE_TRIES_MAX}", name="tries"),)
@@ -124,6 +139,7 @@ class IssuedCode:
     expires_at: datetime
     message_id: uuid.UUID
     """Under which the message is sent once."""
+    purpose: CodePurpose
 
 
 class Outcome(StrEnum):
@@ -160,12 +176,13 @@ async def issue_code(
     vault: Vault,
     group_id: int,
     phone: str,
+    purpose: CodePurpose,
     now: datetime,
     asker: Asker | None = None,
     *,
     is_sent: bool = True,
 ) -> IssuedCode:
-    """Make a new code for a number; the one before it is void.
+    """Make a new code for a number; the one before it is void, whatever it was for.
 
     Send it after the commit: a code that is sent but not stored helps nobody, one stored but not sent only costs the
     pause until the next. Raises PhoneInvalid, and OneTimeCodeTooSoon: one in 60 s, five in an hour, and the limits of
@@ -192,13 +209,13 @@ async def issue_code(
         update(OneTimeCode)
         .where(col(OneTimeCode.phone_fingerprint) == fingerprint)
         .values(
-            code_hash=_code_hash(vault, fingerprint, code),
+            code_hash=_code_hash(vault, fingerprint, purpose, code),
             tries=0,
             expires_at=expires_at,
             sent_at=[moment.isoformat() for moment in kept],
         )
     )
-    return IssuedCode(phone_e164, code, expires_at, new_id())
+    return IssuedCode(phone_e164, code, expires_at, new_id(), purpose)
 
 
 def _wait(sent: Sequence[datetime], now: datetime) -> timedelta:
@@ -218,9 +235,9 @@ async def count_try(session: Session, vault: Vault, asker: Asker, now: datetime)
 
 
 async def check_code(
-    session: Session, vault: Vault, group_id: int, phone: str, code: str, *, now: datetime
+    session: Session, vault: Vault, group_id: int, phone: str, code: str, purpose: CodePurpose, *, now: datetime
 ) -> CodeCheck:
-    """Compare what somebody typed with the code sent to the number; a match works once, and every try counts.
+    """Compare what somebody typed with the code sent to the number for this; a match works once, every try counts.
 
     Commit before acting on a refusal, as the module's head shows. Raises PhoneInvalid.
     """
@@ -242,7 +259,7 @@ async def check_code(
     if row is None:
         return await _dead_code(session, fingerprint, now)
     code_hash, tries = row
-    if not hmac.compare_digest(code_hash, _code_hash(vault, fingerprint, _typed(code))):
+    if not hmac.compare_digest(code_hash, _code_hash(vault, fingerprint, purpose, _typed(code))):
         left = CODE_TRIES_MAX - tries
         return CodeCheck(Outcome.WRONG, left) if left else CodeCheck(Outcome.TRIES_EXHAUSTED, 0)
     await session.exec(
@@ -267,8 +284,8 @@ def _typed(code: str) -> str:
     return "".join(unicodedata.normalize("NFKC", code).split())
 
 
-def _code_hash(vault: Vault, fingerprint: bytes, code: str) -> bytes:
-    return vault.fingerprint("one-time-code", f"{fingerprint.hex()}\x00{code}")
+def _code_hash(vault: Vault, fingerprint: bytes, purpose: CodePurpose, code: str) -> bytes:
+    return vault.fingerprint("one-time-code", f"{fingerprint.hex()}\x00{purpose}\x00{code}")
 
 
 async def open_session(session: Session, member_id: uuid.UUID, now: datetime) -> str:
@@ -365,9 +382,10 @@ def session_key(token: str) -> tuple[uuid.UUID, bytes] | None:
     return uuid.UUID(bytes=decoded[:_UUID_BYTES]), hashlib.sha256(decoded).digest()
 
 
-async def close_sessions(session: Session, members: Collection[uuid.UUID]) -> None:
-    """Sign these members out everywhere."""
-    await session.exec(delete(MemberSession).where(col(MemberSession.member_id).in_(members)))
+async def close_sessions(session: Session, members: Collection[uuid.UUID]) -> int:
+    """Sign these members out everywhere; how many sessions that ended."""
+    closed = await session.exec(delete(MemberSession).where(col(MemberSession.member_id).in_(members)))
+    return int(closed.rowcount)
 
 
 async def forget_codes(session: Session, fingerprints: Collection[bytes]) -> None:

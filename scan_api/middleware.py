@@ -17,8 +17,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scan_api import sandbox
 from scan_api.errors import BodyTooLarge
 from scan_api.metrics import Metrics
+from scan_api.web import paths
 
 BODY_BYTES_MAX = 256 * 1024
+SIGN_IN_BODY_BYTES_MAX = 8 * 1024
+"""Of what strangers send to sign in, or to ask for a one-time code: more than any such form holds."""
+_SIGN_IN_PATHS = frozenset(
+    {
+        "/v1/sign-in",
+        "/v1/sign-in/codes",
+        paths.SIGN_IN_ACTION,
+        paths.CONFIRM_ACTION,
+        paths.CLAIM_ACTION,
+        paths.PROVE_ACTION,
+        paths.ERASE_ACTION,
+        paths.MERGE_ACTION,
+    }
+)
 
 _log = structlog.get_logger()
 
@@ -93,8 +108,9 @@ class Middleware:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
+    bytes_max = SIGN_IN_BODY_BYTES_MAX if scope["path"] in _SIGN_IN_PATHS else BODY_BYTES_MAX
     declared = Headers(scope=scope).get("content-length", "0")
-    too_large = not declared.isdigit() or int(declared) > BODY_BYTES_MAX
+    too_large = not declared.isdigit() or int(declared) > bytes_max
     received = 0
 
     async def receive_limited() -> Message:
@@ -102,8 +118,8 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         # A chunked body declares no length, so what arrives is counted as well.
-        if too_large or received > BODY_BYTES_MAX:
-            raise BodyTooLarge(f"a request body has at most {BODY_BYTES_MAX // 1024} KiB")
+        if too_large or received > bytes_max:
+            raise BodyTooLarge(f"this request's body has at most {bytes_max // 1024} KiB")
         return message
 
     return receive_limited

@@ -3,12 +3,14 @@
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
+from kit.db import Session
 from kit.errors import FanxingError, Forbidden
 from loyalty.claims import AlreadyClaimed, CampaignNotOpen
 from loyalty.consents import PRIVACY, ConsentDocument
 from loyalty.offers import OfferState
 from loyalty.tier_rules import Tier
 from scan_api import membership
+from scan_api.auth import members
 from scan_api.callers import caller_of
 from scan_api.errors import status_of
 from scan_api.services import Services
@@ -109,9 +111,13 @@ def device_of(request: Request, services: Services) -> str:
     return f"id {caller.device_id}" if caller.device_id else f"network {caller.address_network}"
 
 
-def sign_in_page(request: Request, then: str) -> Response:
-    """The form that asks for a phone number, and comes back to a page of ours."""
-    language, brand = language_of(request), request.query_params.get("brand")
+async def sign_in_page(session: Session, request: Request, then: str) -> Response:
+    """The form that asks for a phone number, and comes back to a page of ours.
+
+    It signs in with the brand that the address names, else with the one whose code the visitor looked at last.
+    """
+    language = language_of(request)
+    brand = request.query_params.get("brand") or await members.remembered_brand(session, request)
     return html_response(pages.phone(views.PhoneView(language, brand=brand, then=then)), language)
 
 

@@ -4,6 +4,7 @@ The catalogue in `catalogue`, stock in `stock`, giving in `giving`, the life of 
 imported codes in `code_pools`, the counter in `redemptions`, `baskets` and `offline`, things sent in `deliveries`.
 """
 
+import loyalty.benefits.own_codes  # noqa: F401  # adds its section to a member's export
 from loyalty.benefits.catalogue import (
     Benefit,
     BenefitInvalid,

@@ -37,12 +37,13 @@ class OfflineLine:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What became of one line of an upload."""
+    """What became of one line of an upload. `is_new` is false on a repetition."""
 
     redemption_id: uuid.UUID
     outcome: RedemptionOutcome
     held_id: uuid.UUID | None
     value_fen: int | None
+    is_new: bool
 
 
 async def upload(session: Session, vault: Vault, till: Till, line: OfflineLine, now: datetime) -> Uploaded:
@@ -57,7 +58,7 @@ async def upload(session: Session, vault: Vault, till: Till, line: OfflineLine, 
             if before.code_fingerprint not in tills.fingerprints(vault, line.code):
                 raise tills.reused()
             outcome = RedemptionOutcome(before.outcome)
-            return Uploaded(line.redemption_id, outcome, before.held_id, held.value_fen if held else None)
+            return Uploaded(line.redemption_id, outcome, before.held_id, held.value_fen if held else None, False)
         outcome = _judge_offline(held, line.at, now)
         if outcome is RedemptionOutcome.REDEEMED:
             assert held is not None
@@ -69,7 +70,7 @@ async def upload(session: Session, vault: Vault, till: Till, line: OfflineLine, 
             session, till, line.redemption_id, held, outcome, at=line.at, now=now, offline=True, fingerprint=fingerprint
         ):
             held_id, value_fen = (held.held_id, held.value_fen) if held else (None, None)
-            return Uploaded(line.redemption_id, outcome, held_id, value_fen)
+            return Uploaded(line.redemption_id, outcome, held_id, value_fen, True)
         if outcome is RedemptionOutcome.REDEEMED:
             raise tills.reused()
 

@@ -12,9 +12,9 @@ from typing import Annotated, Protocol
 
 import httpx2
 import structlog
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from kit.clock import Clock
+from kit.clock import Clock, When
 from kit.errors import NotFound, Unavailable
 from kit.settings import Settings
 from loyalty.fulfilment.orders import PROVIDER_OF, REASON_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX, SANDBOX, OrderKind
@@ -93,7 +93,7 @@ class OrderWord(BaseModel):
     order_id: uuid.UUID
     state: str
     revision: Revision
-    at: AwareDatetime | None = None
+    at: When | None = None
     reference: Reference = ""
     reason: Annotated[str, Field(max_length=REASON_CHARACTERS_MAX)] = ""
 

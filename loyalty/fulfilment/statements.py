@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from sqlalchemy import BigInteger, CheckConstraint, Date, Text, delete
 from sqlmodel import Field as Column
 from sqlmodel import SQLModel, col
 
 from kit import locks
+from kit.clock import When
 from kit.db import Moment, Session, insert
 from kit.errors import Invalid
 from loyalty.fulfilment.providers import Reference, Revision
@@ -56,7 +57,7 @@ class _Movement(BaseModel):
     amount: Annotated[int, Field(ge=1, le=AMOUNT_MAX, strict=True)]
     revision: Revision
     reference: Reference = ""
-    at: AwareDatetime
+    at: When
 
 
 class _Totals(BaseModel):

@@ -142,11 +142,23 @@ def prepare_openings(
 def _first_links(holders: copying.Bytes, by: copying.Bytes, amounts: copying.Bytes, now: datetime) -> copying.Bytes:
     # The links of entries number 1, after `chain.genesis`, as `chain.MESSAGE` has them.
     count, last = len(holders), MESSAGE.pack(bytes(16), 0, 0, 1, chain.microseconds(now))[32:]
-    heads = b"".join([chain.first_head(holder, POINTS, Purpose.AVAILABLE) for holder in _each(holders)])
-    before = np.frombuffer(heads, np.uint8).reshape(count, -1)
-    after = np.broadcast_to(np.frombuffer(last, np.uint8), (count, len(last)))
-    messages = _each(np.concatenate((before, by, amounts, amounts, after), axis=1))
-    return np.frombuffer(b"".join([sha256(message).digest() for message in messages]), np.uint8).reshape(count, -1)
+    begin, end = chain.first_message(POINTS, Purpose.AVAILABLE)
+    heads = _hashes(_beside(count, begin, holders, end))
+    return _hashes(_beside(count, heads, by, amounts, amounts, last))
+
+
+def _beside(count: int, *parts: bytes | copying.Bytes) -> copying.Bytes:
+    """So many lines of bytes; a part is the same in all, or one of each."""
+    lines = [
+        np.broadcast_to(np.frombuffer(part, np.uint8), (count, len(part))) if isinstance(part, bytes) else part
+        for part in parts
+    ]
+    return np.concatenate(lines, axis=1)
+
+
+def _hashes(lines: copying.Bytes) -> copying.Bytes:
+    hashes = b"".join([sha256(line).digest() for line in _each(lines)])
+    return np.frombuffer(hashes, np.uint8).reshape(len(lines), -1)
 
 
 def _records(
@@ -160,18 +172,24 @@ def _records(
     lots_expire_at: datetime | None,
 ) -> bytes:
     # Fingerprints are those of `transfers.fingerprint`.
-    digits = [holder.hex() for holder in _each(holders)]
-    legs = [
-        f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]} {POINTS} {Purpose.AVAILABLE} {amount} "
-        for one, amount in zip(digits, points.tolist(), strict=True)
-    ]
+    begins = _each(_beside(len(holders), _written(holders), f" {POINTS} {Purpose.AVAILABLE} ".encode()))
+    legs = [b"%s%d " % one for one in zip(begins, points.tolist(), strict=True)]
     rows = []
     for number, (transfer_id, total) in enumerate(zip(ids, totals, strict=True)):
         some = legs[number * OPENED_AT_ONCE_MAX : (number + 1) * OPENED_AT_ONCE_MAX]
-        lines = sorted([f"{source.holder_id} {source.asset} {source.purpose} {-total} ", *some])
-        asked = sha256("\n".join(lines).encode()).digest()
+        lines = sorted([f"{source.holder_id} {source.asset} {source.purpose} {-total} ".encode(), *some])
+        asked = sha256(b"\n".join(lines)).digest()
         rows.append(_record(transfer_id, asked, reason, now, lots_expire_at))
     return b"".join(rows)
+
+
+def _written(ids: copying.Bytes) -> copying.Bytes:
+    """Ids as `str` writes them."""
+    digits = np.frombuffer(ids.tobytes().hex().encode(), np.uint8).reshape(len(ids), 32)
+    return _beside(
+        len(ids),
+        *(part for at in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)) for part in (b"-", digits[:, slice(*at)])),
+    )[:, 1:]
 
 
 def _record(transfer_id: uuid.UUID, asked: bytes, reason: str, now: datetime, lots_expire_at: datetime | None) -> bytes:

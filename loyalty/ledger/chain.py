@@ -38,7 +38,13 @@ def genesis(holder_id: uuid.UUID, asset: str, purpose: str) -> bytes:
 
 def first_head(holder: bytes, asset: str, purpose: str) -> bytes:
     """The same for a holder in 16 bytes."""
-    return hashlib.sha256(_GENESIS + holder + asset.encode() + b"\x00" + purpose.encode()).digest()
+    begin, end = first_message(asset, purpose)
+    return hashlib.sha256(begin + holder + end).digest()
+
+
+def first_message(asset: str, purpose: str) -> tuple[bytes, bytes]:
+    """What is hashed before and after a holder's 16 bytes."""
+    return _GENESIS, asset.encode() + b"\x00" + purpose.encode()
 
 
 def link(head: bytes, transfer_id: uuid.UUID, amount: int, balance_after: int, seq: int, at: datetime) -> bytes:

@@ -34,7 +34,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("member_id", name=op.f("pk_member_profile")),
     )
-    op.create_index("ix_member_profile_birthday", "member_profile", ["birthday_key", "member_id"])
+    op.create_index(
+        "ix_member_profile_birthday",
+        "member_profile",
+        ["birthday_key", "member_id"],
+        postgresql_where=sa.text("birthday_key IS NOT NULL"),
+        sqlite_where=sa.text("birthday_key IS NOT NULL"),
+    )
     op.create_table(
         "code_window",
         sa.Column("scope", sa.Text(), nullable=False),
@@ -42,7 +48,8 @@ def upgrade() -> None:
         sa.Column("opened_at", Moment(), nullable=False),
         sa.Column("codes", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "scope IN ('phone', 'device', 'ipv4', 'ipv4-block', 'ipv6', 'ipv6-block', 'ipv4-tries', 'ipv6-tries')",
+            "scope IN ('phone', 'device', 'ipv4', 'ipv4-block', 'ipv6', 'ipv6-block', 'ipv4-tries', 'ipv6-tries', "
+            "'till')",
             name=op.f("ck_code_window_scope"),
         ),
         sa.CheckConstraint("codes > 0", name=op.f("ck_code_window_codes")),

@@ -18,7 +18,7 @@ from loyalty.code_senders import DevelopmentCode
 from loyalty.consents import Agreement, Channel
 from loyalty.members import Member
 from loyalty.sandbox import SandboxGroup
-from loyalty.sign_in import CodeCheck, IssuedCode
+from loyalty.sign_in import CodeCheck, CodePurpose, IssuedCode
 from scan_api import earning
 from scan_api.callers import caller_of
 from scan_api.cookies import cookie_of
@@ -28,6 +28,8 @@ from scan_api.services import Services
 from scan_api.web.views import Language
 
 COOKIE = "fanxing_session"
+BRAND_COOKIE = "fanxing_brand"
+BRAND_COOKIE_LIFETIME_S = 90 * 86_400
 BRAND_HEADER = "fanxing-brand"
 _BEARER = "bearer "
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
@@ -75,8 +77,10 @@ async def require_member(session: Session, request: Request, now: datetime) -> u
     return member_id
 
 
-async def require_proof(services: Services, request: Request, one_time_code: str | None, now: datetime) -> uuid.UUID:
-    """The signed-in member, who has just proven his phone: by this session's age, or by a one-time code sent to it.
+async def require_proof(
+    services: Services, request: Request, one_time_code: str | None, purpose: CodePurpose, now: datetime
+) -> uuid.UUID:
+    """The signed-in member, who has just proven his phone: by this session's age, or by a code sent to it for this.
 
     For what cannot be undone. Raises SignInNeeded, FreshSignInNeeded, OneTimeCodeWrong and its kin.
     """
@@ -88,10 +92,10 @@ async def require_proof(services: Services, request: Request, one_time_code: str
     if fresh is None and one_time_code is None:
         raise FreshSignInNeeded(
             f"prove your phone again: this sign-in is older than {sign_in.FRESH_MAX.seconds // 60} minutes",
-            hint="POST /v1/sign-in/codes sends a one-time code; send it along as one_time_code.",
+            hint=f"POST /v1/sign-in/codes with the purpose {purpose} sends a code; send it along as one_time_code.",
         )
     if one_time_code is not None:
-        (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
+        (await _check(services, group_id, phone, one_time_code, purpose, now)).raise_if_refused()
     return member_id
 
 
@@ -118,12 +122,45 @@ async def group_of(session: Session, request: Request, brand_slug: str | None, n
     return groups[0]
 
 
+def remember_brand(request: Request, response: Response, services: Services, slug: str) -> None:
+    """Keep the brand whose code was looked at last in the browser, for the next form that asks for a phone number."""
+    if cookie_of(request, BRAND_COOKIE) != slug:
+        response.set_cookie(
+            BRAND_COOKIE,
+            slug,
+            max_age=BRAND_COOKIE_LIFETIME_S,
+            httponly=True,
+            samesite="lax",
+            secure=services.settings.base_url.startswith("https:"),
+        )
+
+
+async def remembered_brand(session: Session, request: Request) -> str | None:
+    """The brand whose code was looked at last, if there is such a brand: a hint, which the form then names openly."""
+    slug = cookie_of(request, BRAND_COOKIE) or ""
+    try:
+        return (await brand_named(session, slug)).slug if _SLUG.fullmatch(slug) else None
+    except BrandUnknown:
+        return None
+
+
 async def send_code(
-    services: Services, request: Request, brand_slug: str | None, phone: str, language: Language, now: datetime
+    services: Services,
+    request: Request,
+    brand_slug: str | None,
+    phone: str,
+    language: Language,
+    now: datetime,
+    purpose: CodePurpose = CodePurpose.SIGN_IN,
 ) -> tuple[IssuedCode, DevelopmentCode | None]:
-    """Make a one-time code and send it. The answer is the same for a known and an unknown number."""
+    """Make a one-time code and send it. The answer is the same for a known and an unknown number.
+
+    What is for members alone takes a member to ask for its code. Raises SignInNeeded and as `sign_in.issue_code`.
+    """
     asker = _asker(services, request)
     async with services.database.writing() as session:
+        if purpose is not CodePurpose.SIGN_IN:
+            await require_member(session, request, now)
         group_id = await group_of(session, request, brand_slug, now)
         is_sandbox = await sandbox.is_sandbox(session, group_id)
         issued = await sign_in.issue_code(
@@ -131,6 +168,7 @@ async def send_code(
             services.vault,
             group_id,
             phone,
+            purpose,
             now,
             None if is_sandbox else asker,
             is_sent=not is_sandbox,
@@ -164,7 +202,7 @@ async def confirm(
     if asker is not None:
         async with services.database.writing() as session:
             await sign_in.count_try(session, services.vault, asker, now)
-    (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
+    (await _check(services, group_id, phone, one_time_code, CodePurpose.SIGN_IN, now)).raise_if_refused()
     async with services.database.writing() as session:
         member, is_new = await members.find_or_enrol(session, services.vault, group_id, phone, now)
         await consents.record(session, member.member_id, group_id, agreed, channel, now)
@@ -184,14 +222,19 @@ def _asker(services: Services, request: Request) -> Asker | None:
 async def prove_phone(
     services: Services, member_id: uuid.UUID, phone: str, one_time_code: str, now: datetime
 ) -> uuid.UUID:
-    """The member of the same group whose phone this code proves. Raises OneTimeCodeWrong and its kin, MemberUnknown."""
+    """The member of the same group whose phone this code for merging proves.
+
+    Raises OneTimeCodeWrong and its kin, MemberUnknown.
+    """
     async with services.database.reading() as session:
         group_id = (await members.get(session, member_id)).group_id
-    (await _check(services, group_id, phone, one_time_code, now)).raise_if_refused()
+    (await _check(services, group_id, phone, one_time_code, CodePurpose.MERGE, now)).raise_if_refused()
     async with services.database.reading() as session:
         return await members.member_with(session, services.vault, group_id, phone)
 
 
-async def _check(services: Services, group_id: int, phone: str, one_time_code: str, now: datetime) -> CodeCheck:
+async def _check(
+    services: Services, group_id: int, phone: str, one_time_code: str, purpose: CodePurpose, now: datetime
+) -> CodeCheck:
     async with services.database.writing() as session:
-        return await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, now=now)
+        return await sign_in.check_code(session, services.vault, group_id, phone, one_time_code, purpose, now=now)

@@ -1,4 +1,4 @@
-"""Members, as far as an operator may touch them: erasing, merging, parting, and the documents that they agree to."""
+"""Members, as far as an operator may touch them: signing out, erasing, merging, parting, and their documents."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from kit.clock import iso, system_clock
 from kit.db import Database, Session
 from kit.ids import new_id
 from kit.vault import Vault
-from loyalty import consents, erasure, member_export, members, merges
+from loyalty import consents, erasure, member_export, members, merges, sign_in
 from loyalty.consents import NewDocument
 from loyalty.merges import Approval, Merged, NewMerge
 from scan_api.commands import terminal
@@ -51,6 +51,33 @@ def _show_erased(result: dict[str, Any]) -> None:
         out.print(f"Member {result['member_id']} is erased.")
     else:
         out.print(f"This is member {result['member_id']}. Nothing was changed; say --yes to erase.")
+
+
+@member.command("sign-out")
+def sign_out(
+    slug: Slug,
+    phone: Annotated[str, typer.Option(help="The member's phone number.", prompt=True)],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """End every session of a member, on all devices. Without --yes, only count them."""
+
+    async def work() -> dict[str, Any]:
+        async with terminal.workshop() as shop, _trying(shop.database, keep=yes) as session:
+            member_id = await _member_with(session, shop.vault, slug, phone)
+            ended = await sign_in.close_sessions(session, [member_id])
+            return {"member_id": str(member_id), "sessions": ended, "done": yes}
+
+    terminal.run(work, as_json=as_json, show=_show_signed_out)
+
+
+def _show_signed_out(result: dict[str, Any]) -> None:
+    if result["done"]:
+        out.print(f"Ended the sessions of member {result['member_id']}: {result['sessions']}.")
+    else:
+        out.print(
+            f"Member {result['member_id']} has so many sessions: {result['sessions']}. Nothing was changed; say --yes."
+        )
 
 
 @member.command("export")

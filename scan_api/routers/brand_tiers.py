@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codes import catalogue
 from codes.catalogue import Brand, brand_named
+from kit.clock import When
 from kit.db import Session
 from loyalty import earn_rules, movements, tier_rules
 from loyalty.earn_rules import EarnRule, NewEarnRule
@@ -16,7 +17,7 @@ from loyalty.experience import Figures
 from loyalty.tier_rules import CardFace, Rules, Tier
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
-from scan_api.routers import At, BrandSlug, When
+from scan_api.routers import At, BrandSlug
 from scan_api.routers.cards import FACE_EXAMPLE, NEEDS_EXAMPLE, TIER_EXAMPLE, Body, Face, Needs, TierAnswer, tier_answer
 from scan_api.services import Serve
 

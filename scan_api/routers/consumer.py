@@ -51,7 +51,10 @@ async def scan(request: Request, services: Serve) -> Response:
     vary = {"vary": "accept, accept-language, cookie"}
     if page:
         member, benefits = await _shown_besides(services, view, language)
-        return pages.scan_page(view, text, member, benefits, language, status, vary)
+        response = pages.scan_page(view, text, member, benefits, language, status, vary)
+        if view.judgement.subject is not None:
+            members.remember_brand(request, response, services, view.judgement.subject.brand.slug)
+        return response
     return JSONResponse(item_view.as_json(view, language), status, headers={**vary, "content-language": language})
 
 

@@ -66,7 +66,7 @@ async def earn(request: Request, services: Serve) -> Response:
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.EARN_PATH)
+            return await sign_in_page(session, request, paths.EARN_PATH)
         view = await _earn(session, member_id, language, now)
     return html_response(member_pages.earn(view), language)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from loyalty import sign_in
 from loyalty.consents import AGREEMENTS_MAX, KIND_CHARACTERS_MAX, VERSION_CHARACTERS_MAX, Agreement, Channel
 from loyalty.phones import PHONE_CHARACTERS_MAX
+from loyalty.sign_in import CodePurpose
 from scan_api import membership
 from scan_api.auth import members
 from scan_api.callers import name_device
@@ -23,13 +24,20 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class CodeRequest(_Body):
-    """Who wants a one-time code."""
+class _WhoseCode(_Body):
+    phone: str = Field(max_length=PHONE_CHARACTERS_MAX, description="E.164, or a Chinese mobile number")
+    brand: BrandSlug | None = None
+
+
+class CodeRequest(_WhoseCode):
+    """Who wants a one-time code, and what for."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"phone": "13800138000", "brand": "star-cream"}})
 
-    phone: str = Field(max_length=PHONE_CHARACTERS_MAX, description="E.164, or a Chinese mobile number")
-    brand: BrandSlug | None = None
+    purpose: CodePurpose = Field(
+        default=CodePurpose.SIGN_IN,
+        description="What the code is good for, and nothing else; all but sign_in take a member who is signed in",
+    )
 
 
 class Agreed(_Body):
@@ -37,7 +45,7 @@ class Agreed(_Body):
     version: str = Field(max_length=VERSION_CHARACTERS_MAX, examples=["2026-05"])
 
 
-class SignInRequest(CodeRequest):
+class SignInRequest(_WhoseCode):
     """The one-time code that came, and what is agreed to."""
 
     model_config = ConfigDict(
@@ -128,11 +136,13 @@ _ME = {
 async def send_code(body: CodeRequest, request: Request, response: Response, services: Serve) -> CodeSent:
     """Send a one-time code to a phone: one in 60 s, five in an hour. The answer is the same for every number.
 
-    Device and network are limited, too. An app tells its own id in the header Fanxing-Device, 16 to 64 of A-Z a-z 0-9
-    _ -; a browser gets one as a cookie.
+    The message says what the code is for, and it works for nothing else. Device and network are limited, too. An app
+    tells its own id in the header Fanxing-Device, 16 to 64 of A-Z a-z 0-9 _ -; a browser gets one as a cookie.
     """
     language = choose(request.headers.get("accept-language"))
-    issued, shown = await members.send_code(services, request, body.brand, body.phone, language, services.clock())
+    issued, shown = await members.send_code(
+        services, request, body.brand, body.phone, language, services.clock(), body.purpose
+    )
     name_device(request, response, services)
     return CodeSent(sent=True, expires_at=issued.expires_at, development_code=shown.code if shown else None)
 
@@ -158,6 +168,15 @@ async def sign_out(request: Request, services: Serve) -> Response:
     """End the session that the request carries."""
     async with services.database.writing() as session:
         await sign_in.close_session(session, members.session_token(request) or "")
+    return Response(status_code=204)
+
+
+@router.post("/me/sign-out-everywhere", status_code=204, summary="Sign out everywhere")
+async def sign_out_everywhere(request: Request, services: Serve) -> Response:
+    """End every session of the member, on all devices, this one too."""
+    async with services.database.writing() as session:
+        member_id = await members.require_member(session, request, services.clock())
+        await sign_in.close_sessions(session, [member_id])
     return Response(status_code=204)
 
 

@@ -19,6 +19,7 @@ from loyalty.merge_moves import MemberMerge
 from loyalty.merges import Approval, Merged, NewMerge
 from loyalty.phones import PHONE_CHARACTERS_MAX, parse_phone, phone_fingerprint
 from loyalty.profiles import Birthday
+from loyalty.sign_in import CodePurpose
 from loyalty.tasks import TaskEvent
 from scan_api.auth import members
 from scan_api.idempotency import OnlyOnce
@@ -58,7 +59,8 @@ class ProofBody(_Body):
     one_time_code: str | None = Field(
         default=None,
         max_length=_CODE_CHARACTERS_MAX,
-        description="The digits sent to the member's own phone; needed when the sign-in is older than 10 minutes",
+        description="The digits sent to the member's own phone for this purpose; needed when the sign-in is older than "
+        "10 minutes",
     )
 
 
@@ -67,7 +69,9 @@ class MergeBody(ProofBody):
         max_length=PHONE_CHARACTERS_MAX, description="The other member's phone number", examples=["13900139000"]
     )
     phone_code: str = Field(
-        max_length=_CODE_CHARACTERS_MAX, description="The digits sent to that phone", examples=["123456"]
+        max_length=_CODE_CHARACTERS_MAX,
+        description="The digits sent to that phone, for the purpose merge",
+        examples=["123456"],
     )
 
 
@@ -217,7 +221,9 @@ async def erase(request: Request, services: Serve, body: ProofBody | None = None
     Points and benefits are lost with it; the books stay as they are, under a bare id.
     """
     now = services.clock()
-    member_id = await members.require_proof(services, request, body.one_time_code if body else None, now)
+    member_id = await members.require_proof(
+        services, request, body.one_time_code if body else None, CodePurpose.ERASE, now
+    )
     async with services.database.writing() as session:
         await erasure.erase(session, member_id, now)
     return Response(status_code=204)
@@ -248,7 +254,7 @@ async def merge(body: MergeBody, request: Request, services: Serve, once: OnlyOn
         earlier = await once.earlier(session, member_id, _MERGE, {"phone": phone})
     if earlier is not None:
         return MergeAnswer(**earlier)
-    await members.require_proof(services, request, body.one_time_code, now)
+    await members.require_proof(services, request, body.one_time_code, CodePurpose.MERGE, now)
     other_id = await members.prove_phone(services, member_id, body.phone, body.phone_code, now)
     new = NewMerge(merges.merge_id(member_id, once.key), member_id, other_id, Approval.CODES)
     async with services.database.writing() as session:
@@ -266,7 +272,7 @@ async def unmerge(body: UnmergeBody, request: Request, services: Serve, once: On
     The same request again changes nothing, whatever its key.
     """
     now = services.clock()
-    member_id = await members.require_proof(services, request, body.one_time_code, now)
+    member_id = await members.require_proof(services, request, body.one_time_code, CodePurpose.UNMERGE, now)
     async with services.database.writing() as session:
         return _answer(await merges.unmerge(session, member_id, body.merge_id, now))
 

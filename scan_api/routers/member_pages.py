@@ -90,7 +90,7 @@ async def me(request: Request, services: Serve) -> Response:
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.ME_PATH)
+            return await sign_in_page(session, request, paths.ME_PATH)
         view = await _me(services, session, member_id, language, now)
     return html_response(member_pages.me(view), language)
 
@@ -170,7 +170,7 @@ async def history(request: Request, services: Serve, paging: Paged) -> Response:
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.POINTS_PATH)
+            return await sign_in_page(session, request, paths.POINTS_PATH)
         group_id = (await loyalty_members.get(session, member_id)).group_id
         named = {brand.brand_id: brand.name(language) for brand in await brands.of_group(session, group_id)}
         rows = await points.movements(
@@ -202,7 +202,7 @@ async def held_benefits(
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.BENEFITS_PATH)
+            return await sign_in_page(session, request, paths.BENEFITS_PATH)
         held = await benefits.held_by(session, services.vault, member_id, now)
     end = page * HELD_A_PAGE
     shown = tuple(_held(one, language) for one in held[end - HELD_A_PAGE : end])

@@ -1,4 +1,4 @@
-"""For members in a browser: what they agreed to, being forgotten, and being one person with two numbers."""
+"""For members in a browser: what they agreed to, signing out everywhere, being forgotten, merging numbers."""
 
 import uuid
 from dataclasses import replace
@@ -15,8 +15,14 @@ from loyalty import members as loyalty_members
 from loyalty.code_senders import DevelopmentCode
 from loyalty.consents import KIND_CHARACTERS_MAX, VERSION_CHARACTERS_MAX, Agreement, Channel
 from loyalty.merges import Approval, NewMerge
-from loyalty.phones import PHONE_CHARACTERS_MAX, PhoneInvalid
-from loyalty.sign_in import OneTimeCodeExpired, OneTimeCodeTooSoon, OneTimeCodeTriesExhausted, OneTimeCodeWrong
+from loyalty.phones import PHONE_CHARACTERS_MAX, PhoneInvalid, parse_phone, phone_fingerprint
+from loyalty.sign_in import (
+    CodePurpose,
+    OneTimeCodeExpired,
+    OneTimeCodeTooSoon,
+    OneTimeCodeTriesExhausted,
+    OneTimeCodeWrong,
+)
 from scan_api import membership
 from scan_api.auth import members
 from scan_api.errors import status_of
@@ -39,6 +45,7 @@ router = APIRouter(include_in_schema=False)
 OneTimeCode = Annotated[str, Form(max_length=20)]
 Phone = Annotated[str, Form(max_length=PHONE_CHARACTERS_MAX)]
 Key = Annotated[str, Form(max_length=idempotency.KEY_CHARACTERS_MAX)]
+_MERGE = "merge by form"
 
 
 @router.get(paths.PRIVACY_PATH)
@@ -48,7 +55,7 @@ async def privacy(request: Request, services: Serve) -> Response:
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.PRIVACY_PATH)
+            return await sign_in_page(session, request, paths.PRIVACY_PATH)
         view = await _privacy(services, session, member_id, language)
     return html_response(member_pages.privacy(view), language)
 
@@ -87,6 +94,18 @@ async def consent(
     return RedirectResponse(paths.PRIVACY_PATH, 303)
 
 
+@router.post(paths.SIGN_OUT_EVERYWHERE_ACTION)
+async def sign_out_everywhere(request: Request, services: Serve) -> Response:
+    """End every session of the member, this one too."""
+    require_own_form(request)
+    async with services.database.writing() as session:
+        member_id = await members.require_member(session, request, services.clock())
+        await sign_in.close_sessions(session, [member_id])
+    response = RedirectResponse(paths.ME_PATH, 303)
+    response.delete_cookie(members.COOKIE)
+    return response
+
+
 @router.post(paths.PROVE_ACTION)
 async def prove(
     request: Request, services: Serve, purpose: Annotated[views.Purpose, Form()], phone: Phone = ""
@@ -102,14 +121,14 @@ async def prove(
         fresh = await sign_in.member_freshly_of(session, members.session_token(request) or "", now)
         own = await loyalty_members.phone_of(session, services.vault, member_id)
         shown = await _privacy(services, session, member_id, language)
-    asks_own = purpose == "erase" or fresh is None
+    asks_own, wanted = purpose == "erase" or fresh is None, CodePurpose(purpose)
     other: tuple[str, DevelopmentCode | None] | None = None
     try:
         if purpose == "merge":
-            issued, told = await members.send_code(services, request, None, phone, language, now)
+            issued, told = await members.send_code(services, request, None, phone, language, now, wanted)
             other = (issued.phone_e164, told)
         _issued, own_code = (
-            await members.send_code(services, request, None, own, language, now) if asks_own else (None, None)
+            await members.send_code(services, request, None, own, language, now, wanted) if asks_own else (None, None)
         )
     except (PhoneInvalid, OneTimeCodeTooSoon) as error:
         problem: PhoneProblem = "invalid_phone" if isinstance(error, PhoneInvalid) else "too_many_requests"
@@ -142,7 +161,7 @@ async def erase(request: Request, services: Serve, one_time_code: OneTimeCode, i
     require_own_form(request)
     language, now = language_of(request), services.clock()
     try:
-        member_id = await members.require_proof(services, request, one_time_code, now)
+        member_id = await members.require_proof(services, request, one_time_code, CodePurpose.ERASE, now)
     except (OneTimeCodeWrong, OneTimeCodeExpired, OneTimeCodeTriesExhausted) as error:
         return await _ask_again(request, services, views.ProofView(language, "erase", "", idempotency_key), error)
     async with services.database.writing() as session:
@@ -167,18 +186,24 @@ async def merge(
     language, now = language_of(request), services.clock()
     async with services.database.reading() as session:
         member_id = await members.require_member(session, request, now)
-        known = await merges.known(session, member_id, idempotency_key)
-    if known is None:
+        group_id = (await loyalty_members.get(session, member_id)).group_id
+        # By the keyed hash, as the API does: the form's key with another number is refused.
+        hashed = phone_fingerprint(services.vault, group_id, parse_phone(phone)).hex()
+        asked = idempotency.fingerprint(_MERGE, {"phone": hashed})
+        done = await idempotency.find(session, member_id, idempotency_key, asked)
+    if done is None:
         try:
-            await members.require_proof(services, request, one_time_code or None, now)
+            await members.require_proof(services, request, one_time_code or None, CodePurpose.MERGE, now)
             other_id = await members.prove_phone(services, member_id, phone, phone_code, now)
         except (OneTimeCodeWrong, OneTimeCodeExpired, OneTimeCodeTriesExhausted) as error:
             asks_own = bool(one_time_code)
             view = views.ProofView(language, "merge", "", idempotency_key, asks_own, other_phone=phone)
             return await _ask_again(request, services, view, error)
-        merge_id = merges.merge_id(member_id, idempotency_key)
+        new = NewMerge(merges.merge_id(member_id, idempotency_key), member_id, other_id, Approval.CODES)
         async with services.database.writing() as session:
-            await merges.merge(session, NewMerge(merge_id, member_id, other_id, Approval.CODES), now)
+            if await idempotency.begin(session, member_id, idempotency_key, asked, now) is None:
+                await merges.merge(session, new, now)
+                await idempotency.remember(session, member_id, idempotency_key, {"merge_id": str(new.merge_id)})
     async with services.database.reading() as session:
         held = await points_of(session, member_id)
     return html_response(member_pages.done(views.DoneView(language, "merge", held)), language)

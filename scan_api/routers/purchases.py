@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from codes import catalogue
 from codes.catalogue import Brand
+from kit.clock import When
 from kit.db import Session
-from loyalty import members, purchases, refunds, tiers
+from loyalty import members, purchases, refunds, tiers, till_limits
 from loyalty.earn_rules import PAID_FEN_MAX
 from loyalty.members import CARD_NUMBER_DIGITS, MemberUnknown
 from loyalty.phones import PHONE_CHARACTERS_MAX
@@ -20,7 +21,7 @@ from loyalty.refunds import NAME_CHARACTERS_MAX, NewRefund, RefundLine
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, Role
 from scan_api.idempotency import OnlyOnce
-from scan_api.routers import At, When
+from scan_api.routers import At
 from scan_api.services import Serve, Services
 
 router = APIRouter(prefix="/v1/shop", tags=["shop"])
@@ -260,7 +261,7 @@ async def _record(services: Services, session: Session, new: NewPurchase, now: d
 async def quote(body: PurchaseBody, services: Serve, authorization: Authorization = None) -> QuoteAnswer:
     """Reckon a purchase's points and experience, and change nothing. An unknown buyer is of the lowest tier."""
     now = services.clock()
-    async with services.database.reading() as session:
+    async with services.database.writing() as session:
         key, brand = await _shop(session, authorization)
         new = _purchase(body, key, brand)
         member_id = await purchases.known_buyer(session, services.vault, new.group_id, new.buyer)
@@ -269,6 +270,9 @@ async def quote(body: PurchaseBody, services: Serve, authorization: Authorizatio
         else:
             tier = (await tiers.standing(session, member_id, new.brand_id, now)).tier
         quoted, figures = await purchases.quote(session, new, tier.rank, member_id, now)
+        if new.buyer.phone is not None:  # nobody guesses ids or numbers of cards
+            is_found = member_id is not None
+            await till_limits.count_person(session, services.vault, key.caller_id, now, is_found=is_found)
     return QuoteAnswer(
         points=quoted.points, by_line=list(quoted.by_part), experience=figures.experience, tier=tier.slug
     )
@@ -313,14 +317,20 @@ async def _refund(session: Session, new: NewRefund, now: datetime) -> RefundAnsw
 
 @router.post("/members/lookup", summary="Look a member up by phone")
 async def lookup(body: LookupBody, services: Serve, authorization: Authorization = None) -> LookupAnswer:
-    """Tell a till who a shopper is: card, tier and points. The number travels in the body, never in an address."""
+    """Tell a till who a shopper is: card, tier and points. The number travels in the body, never in an address.
+
+    Limited by till: 6,000 units an hour, of which a member counts one, and a number that is nobody's ten.
+    """
     now = services.clock()
-    async with services.database.reading() as session:
-        _key, brand = await _shop(session, authorization)
+    async with services.database.writing() as session:
+        key, brand = await _shop(session, authorization)
+        count = partial(till_limits.count_person, session, services.vault, key.caller_id, now)
         try:
             member_id = await members.member_with(session, services.vault, brand.group_id, body.phone)
         except MemberUnknown:
+            await count(is_found=False)
             return LookupAnswer(known=False)
+        await count(is_found=True)
         card = next(
             (card for card in await members.cards_of(session, member_id) if card.brand_id == brand.brand_id), None
         )

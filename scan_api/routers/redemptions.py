@@ -10,9 +10,11 @@ from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from codes.catalogue import brand_named
+from kit.clock import When
 from kit.db import Session
 from kit.ids import derived_id
 from kit.paging import Position
+from loyalty import till_limits
 from loyalty.benefits import BenefitState, baskets, offline, redemptions
 from loyalty.benefits.baskets import BASKET_COUPONS_MAX, RESERVATION_DEFAULT, RESERVATION_MAX
 from loyalty.benefits.offline import BATCH_LINES_MAX, OfflineLine
@@ -30,8 +32,9 @@ from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, Role
 from scan_api.idempotency import OnlyOnce
 from scan_api.paging import Page, Paged
-from scan_api.routers import At, BrandSlug, When
+from scan_api.routers import At, BrandSlug
 from scan_api.services import Serve, Services
+from scan_api.tills import at_till, count_misses
 
 router = APIRouter(prefix="/v1", tags=["shop"])
 
@@ -218,9 +221,14 @@ def _till(key: ApiKey) -> Till:
 @router.post("/shop/redemptions/validate", summary="Validate coupons")
 async def validate(body: ValidationBody, services: Serve, authorization: Authorization = None) -> Coupons:
     """Look at up to ten coupons without using them, and whether they may be used together."""
+    now = services.clock()
     async with services.database.reading() as session:
         key = await api_keys.authenticate(session, authorization, Role.SHOP)
-        seen = await redemptions.validate(session, services.vault, _till(key), body.coupon_codes, services.clock())
+        await till_limits.require_room(session, services.vault, key.caller_id, now)
+        seen = await redemptions.validate(session, services.vault, _till(key), body.coupon_codes, now)
+    misses = sum(isinstance(one, CouponUnknown) for one in seen)
+    if misses:
+        await count_misses(services, key.caller_id, misses, now)
     return Coupons(coupons=[_shown(one) for one in seen])
 
 
@@ -230,8 +238,7 @@ async def redeem(
 ) -> dict[str, Any]:
     """Check a shopper's coupon off (核销). It works once; the same key and body get the same answer again."""
     now = services.clock()
-    async with services.database.writing() as session:
-        key = await api_keys.authenticate(session, authorization, Role.SHOP)
+    async with at_till(services, authorization, now) as (session, key):
         redemption_id = derived_id("redemption", key.caller_id, once.key)
         work = partial(_redeem, services, session, _till(key), body, redemption_id, now)
         return await once.run(session, key.caller_id, "redeem", body, now, work)
@@ -257,12 +264,13 @@ async def upload(body: OfflineBody, services: Serve, authorization: Authorizatio
     """Tell of redemptions that the till made without network, each under an id that it chose; again, they count once.
 
     A line stands when the coupon was good at that time, was not used elsewhere, and ended at most 72 hours ago. Each
-    line is a transaction of its own; one that does not stand is kept for the brand to see.
+    line is a transaction of its own; one that does not stand is kept for the brand to see. After 429 send it again.
     """
     now = services.clock()
     done: dict[int, Line] = {}
     async with services.database.reading() as session:
         till = _till(await api_keys.authenticate(session, authorization, Role.SHOP))
+        await till_limits.require_room(session, services.vault, till.shop_id, now)
     # The earliest first: of two lines about one coupon the first redemption stands.
     for line in sorted(body.redemptions, key=lambda line: line.at):
         made = OfflineLine(line.redemption_id, line.coupon_code, line.at)
@@ -275,6 +283,8 @@ async def _upload(services: Services, till: Till, line: OfflineLine, now: dateti
     try:
         async with services.database.writing() as session:
             one = await offline.upload(session, services.vault, till, line, now)
+            if one.outcome is RedemptionOutcome.UNKNOWN and one.is_new:
+                await till_limits.count_misses(session, services.vault, till.shop_id, now, 1)
     except RedemptionIdReused as refusal:
         return Line(redemption_id=line.redemption_id, outcome=refusal.code, coupon_id=None, value_fen=None)
     return Line(redemption_id=one.redemption_id, outcome=one.outcome, coupon_id=one.held_id, value_fen=one.value_fen)
@@ -305,10 +315,8 @@ async def reserve(body: ReservationBody, services: Serve, authorization: Authori
 
     Asked again for the same basket it lasts longer; it ends by itself.
     """
-    async with services.database.writing() as session:
-        key = await api_keys.authenticate(session, authorization, Role.SHOP)
-        lasting = timedelta(seconds=body.seconds)
-        now = services.clock()
+    now, lasting = services.clock(), timedelta(seconds=body.seconds)
+    async with at_till(services, authorization, now) as (session, key):
         seen = await baskets.reserve(
             session, services.vault, _till(key), body.coupon_code, basket_id=body.basket_id, now=now, lasting=lasting
         )
@@ -318,9 +326,8 @@ async def reserve(body: ReservationBody, services: Serve, authorization: Authori
 @router.post("/shop/reservations/release", summary="Release a coupon")
 async def release(body: ReleaseBody, services: Serve, authorization: Authorization = None) -> Coupon:
     """Give up a coupon that the basket holds."""
-    async with services.database.writing() as session:
-        key = await api_keys.authenticate(session, authorization, Role.SHOP)
-        now = services.clock()
+    now = services.clock()
+    async with at_till(services, authorization, now) as (session, key):
         seen = await baskets.release(
             session, services.vault, _till(key), body.coupon_code, basket_id=body.basket_id, now=now
         )

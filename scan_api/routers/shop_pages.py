@@ -81,7 +81,7 @@ async def shop(request: Request, services: Serve, paging: Paged, brand: str = ""
     async with services.database.reading() as session:
         member_id = await members.visitor(session, request, now)
         if member_id is None:
-            return sign_in_page(request, paths.SHOP_PATH)
+            return await sign_in_page(session, request, paths.SHOP_PATH)
         cards = await loyalty_members.cards_of(session, member_id)
         listed = await _brands(session, member_id, cards)
         view = views.ShopView(language, await points_of(session, member_id), ())

@@ -190,6 +190,9 @@ ZH: dict[str, str] = {
     "privacy.export": "带走我的数据",
     "privacy.export.lead": "下载我们保存的、与你有关的一切，JSON 格式。",
     "privacy.export.link": "下载我的数据",
+    "everywhere.heading": "在所有设备上退出",
+    "everywhere.lead": "手机丢了，或在别人的设备上登录过？这会结束你在每台设备上的登录，包括这一台。",
+    "everywhere.submit": "全部退出",
     "merge.heading": "合并另一个号码",
     "merge.lead": "换过号码？把旧号码的积分、权益和会员卡并到这里。两个号码都要用验证码确认。",
     "merge.phone": "另一个手机号码",
@@ -451,6 +454,9 @@ EN: dict[str, str] = {
     "privacy.export": "Take your data along",
     "privacy.export.lead": "Everything that we hold about you, as one JSON file.",
     "privacy.export.link": "Download my data",
+    "everywhere.heading": "Sign out everywhere",
+    "everywhere.lead": "Lost a phone, or signed in on somebody else’s? This ends every sign-in, here too.",
+    "everywhere.submit": "Sign out everywhere",
     "merge.heading": "Merge another number",
     "merge.lead": (
         "New number? Bring the points, benefits and cards of the old one here. Both numbers are confirmed by a code."

@@ -102,3 +102,12 @@ def test_a_missing_or_wrong_key_file_names_the_variable_and_not_the_content(
     with pytest.raises(ConfigurationError, match="FANXING_VAULT_KEY_FILE") as refusal:
         vaults.load(path)
     assert not content or content not in str(refusal.value)
+
+
+def test_many_that_are_sealed_open_each_in_its_own_place_and_no_nonce_comes_twice() -> None:
+    vault, places = Vault(KEY), [bytes([number]) for number in range(100)]
+    sealed = vault.seal_many([b"the same"] * 100, places)
+    assert [vault.unseal(one, place) for one, place in zip(sealed, places, strict=True)] == [b"the same"] * 100
+    assert len({one[:12] for one in sealed}) == 100
+    with pytest.raises(VaultSealBroken):
+        vault.unseal(sealed[0], places[1])

@@ -12,7 +12,7 @@ from kit.db import Database
 from kit.vault import Vault
 from loyalty import code_limits, sign_in
 from loyalty.code_limits import LIMITS, Asker, CodeWindow, Limit, Scope
-from loyalty.sign_in import OneTimeCodeTooSoon
+from loyalty.sign_in import CodePurpose, OneTimeCodeTooSoon
 from tests.loyalty.conftest import NOW
 
 A_MOMENT = timedelta(microseconds=1)
@@ -105,7 +105,7 @@ async def test_a_network_that_used_up_its_codes_gets_the_answer_of_a_number_that
 ) -> None:
     async def issue(phone: str) -> None:
         async with database.writing() as session:
-            await sign_in.issue_code(session, vault, 1, phone, NOW, HOME)
+            await sign_in.issue_code(session, vault, 1, phone, CodePurpose.SIGN_IN, NOW, HOME)
 
     for _ in range(3):
         await issue(next(PHONES))
@@ -144,5 +144,5 @@ async def test_codes_that_are_not_sent_use_up_nobodys(database: Database, vault:
     phone = next(PHONES)
     for group in range(2, 2 + LIMITS[Scope.PHONE].count_max + 1):
         async with database.writing() as session:
-            await sign_in.issue_code(session, vault, group, phone, NOW, is_sent=False)
+            await sign_in.issue_code(session, vault, group, phone, CodePurpose.SIGN_IN, NOW, is_sent=False)
     assert await take(database, vault, None, phone=phone) is None

@@ -20,7 +20,7 @@ from loyalty.code_senders import (
     SenderMissing,
     sender_of,
 )
-from loyalty.sign_in import IssuedCode
+from loyalty.sign_in import CodePurpose, IssuedCode
 from tests.loyalty.conftest import NOW
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +28,8 @@ PHONE = "+8613800138000"
 TOKEN = "gateway-token"
 
 
-def issued(phone: str = PHONE) -> IssuedCode:
-    return IssuedCode(phone, "123456", NOW + timedelta(minutes=5), uuid.uuid4())
+def issued(phone: str = PHONE, purpose: CodePurpose = CodePurpose.SIGN_IN) -> IssuedCode:
+    return IssuedCode(phone, "123456", NOW + timedelta(minutes=5), uuid.uuid4(), purpose)
 
 
 class Gateway:
@@ -82,11 +82,24 @@ async def test_a_message_arrives_with_number_code_and_language(gateways: dict[st
     assert message == {
         "id": str(code.message_id),
         "phone": PHONE,
-        "template": "one-time-code",
+        "template": "sign-in-code",
         "language": "zh",
         "code": "123456",
         "expires_at": "2026-05-01T08:05:00.000Z",
         "submissions": 1,
+    }
+
+
+async def test_the_text_of_a_message_says_what_its_code_is_for(gateways: dict[str, Gateway]) -> None:
+    codes = {purpose: issued(purpose=purpose) for purpose in CodePurpose}
+    for code in codes.values():
+        await send(gateways["good"], code)
+    sent = {one["id"]: one["template"] for one in gateways["good"].sent()}
+    assert {purpose: sent[str(code.message_id)] for purpose, code in codes.items()} == {
+        CodePurpose.SIGN_IN: "sign-in-code",
+        CodePurpose.MERGE: "merge-code",
+        CodePurpose.UNMERGE: "unmerge-code",
+        CodePurpose.ERASE: "erase-code",
     }
 
 

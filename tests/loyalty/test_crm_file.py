@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loyalty import crm_file
 from loyalty.crm_file import (
@@ -136,6 +138,24 @@ def test_a_row_with_other_fields_than_the_header_is_left_out(tmp_path: Path) -> 
 def test_the_report_tells_four_digits_and_no_more(tmp_path: Path) -> None:
     _, bad, _ = read(tmp_path / "crm.csv", "phone,points\n13800138000,-1\n1234567,1\n")
     assert [crm_file.report_line(one) for one in bad] == ["2,points,points,8000\n", "3,phone,phone,\n"]
+
+
+_NUMBERS = st.sampled_from(
+    ("", "0", "007", "12", "100000000", "100000001", "0000000012", "1,234", "5.00", "-1", "1_0", "٣")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(("13800138000", "+8613900139000", "138 0013 8001", "1")), _NUMBERS), min_size=1)
+)
+def test_rows_are_judged_the_same_alone_and_together(fields: list[tuple[str, str]]) -> None:
+    columns = crm_file.Columns(2, {"phone": 0, "points": 1}, {}, ())
+    rules = Rules(columns, {}, {}, NOW)
+    rows = [(number, list(one)) for number, one in enumerate(fields)]
+    alone = [crm_file.check_rows([row], rules) for row in rows]
+    together = crm_file.check_rows(rows, rules)
+    assert together == ([row for good, _ in alone for row in good], [row for _, bad in alone for row in bad])
 
 
 def test_chunks_end_where_they_always_do_and_empty_lines_stop_nothing(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_a_signature_of_another_time_is_refused(offset: timedelta) -> None:
         callbacks.check(callback(uuid.uuid4(), "completed", 1, signed_at=NOW + offset), (SECRET,), NOW)
 
 
+def test_a_signature_of_no_year_of_ours_is_refused() -> None:
+    far, event_id, body = "9" * 12, "event-1", b"{}"
+    given = SignedCallback(far, event_id, callbacks.sign(SECRET, far, event_id, body), body)
+    with pytest.raises(CallbackRefused, match="another time"):
+        callbacks.check(given, (SECRET,), NOW)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -172,6 +179,16 @@ async def test_what_is_no_order_or_no_state_is_refused(world: World) -> None:
         with pytest.raises(CallbackInvalid):
             await hear(world, SignedCallback("0", "event-1", "", body))
     await hear(world, callback(order_id, "completed", REVISION_MAX))
+
+
+async def test_a_moment_is_of_a_year_that_can_be_reckoned_with(world: World) -> None:
+    [order_id] = world.order_ids
+    beyond = ("0001-01-01T00:00:00+08:00", "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "9999-12-31T23:59:59-08:00")
+    for at in beyond:
+        with pytest.raises(CallbackInvalid):
+            await hear(world, callback(order_id, "completed", 1, at=at))
+    for revision, at in enumerate(("1970-01-01T00:00:00Z", "2199-12-31T23:59:59Z"), 1):
+        assert await hear(world, callback(order_id, "pending", revision, at=at)) is not None
 
 
 async def test_an_event_id_has_1_to_80_characters(world: World) -> None:

@@ -259,6 +259,7 @@ WRONG = [
     (statement(line(uuid.UUID(int=1), revision=0)), "line 2"),
     (statement(line(uuid.UUID(int=1), kind="failed")), "line 2"),
     (statement(line(uuid.UUID(int=1), at="2026-05-01T08:00:00")), "line 2"),
+    (statement(line(uuid.UUID(int=1), at="0001-01-01T00:00:00+08:00")), "line 2"),
     (statement(GOOD[0] | {"reference": "x" * 81}), "line 2"),
     ([statement()[0], "x" * 1_001], "too long"),
 ]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType
 
-from loyalty.phones import PHONE_CHARACTERS_MAX, PhoneInvalid, parse_any_phone, parse_phone
+from loyalty.phones import PHONE_CHARACTERS_MAX, PhoneInvalid, parse_any_phone, parse_chinese_phones, parse_phone
 
 TAILS = ("0000000", "9999999", "1234567", "5500199")
 
@@ -67,3 +67,20 @@ def test_a_number_of_32_characters_is_read_and_one_of_33_is_not() -> None:
     at_limit = "13800138000".rjust(PHONE_CHARACTERS_MAX)
     assert shortly(at_limit) == "+8613800138000"
     assert shortly(" " + at_limit) is None
+
+
+_PLAIN = st.from_regex(r"(\+86)?1[3-9][0-9]{9}", fullmatch=True)
+_ANY = st.one_of(_PLAIN, _PLAIN.map(lambda one: one + "\n"), st.text("0123456789+ -\r\n\u0661", max_size=16))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_PLAIN, min_size=1, max_size=6) | st.lists(_ANY, min_size=1, max_size=4))
+def test_many_at_once_are_judged_as_one_by_one_or_not_at_all(texts: list[str]) -> None:
+    found = parse_chinese_phones(texts)
+    assert found is None or found == [by_library(text) for text in texts]
+
+
+def test_a_line_end_in_a_text_does_not_make_up_for_a_bad_one() -> None:
+    assert parse_chinese_phones(["13800138000", "+8613900139000"]) == ["+8613800138000", "+8613900139000"]
+    assert parse_chinese_phones(["13800138000\n13900139000", "nobody"]) is None
+    assert parse_chinese_phones(["13800138000\n", ""]) is None

@@ -14,7 +14,7 @@ from loyalty import consents, erasure, ledger, member_export, members, profiles,
 from loyalty.consents import Agreement, Channel, NewDocument
 from loyalty.members import Member, MemberKey, MemberProfile, MemberUnknown, PhoneIdentity
 from loyalty.profiles import Birthday, BirthdayAlreadySet, BirthdayInvalid, parse_birthday
-from loyalty.sign_in import MemberSession, OneTimeCode
+from loyalty.sign_in import CodePurpose, MemberSession, OneTimeCode
 from tests.loyalty.conftest import BRAND, GROUP, NOW, MakeMember
 
 
@@ -112,7 +112,7 @@ async def test_erasure_leaves_bare_facts_and_nothing_that_tells_who_it_was(
     await tell(database, vault, member_id, Birthday(5, 1))
     async with database.writing() as session:
         await sign_in.open_session(session, member_id, NOW)
-        await sign_in.issue_code(session, vault, GROUP, "13800138000", NOW)
+        await sign_in.issue_code(session, vault, GROUP, "13800138000", CodePurpose.SIGN_IN, NOW)
         await consents.publish(session, GROUP, NewDocument("privacy", "v1", "隐私", "P", "https://a.example"), NOW)
         await consents.record(session, member_id, GROUP, [Agreement("privacy", "v1")], Channel.API, NOW)
         await members.join_brand(session, member_id, BRAND, NOW)

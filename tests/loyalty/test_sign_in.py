@@ -21,6 +21,7 @@ from loyalty.sign_in import (
     FRESH_MAX,
     SESSION_LIFETIME,
     CodeCheck,
+    CodePurpose,
     IssuedCode,
     MemberSession,
     OneTimeCode,
@@ -43,13 +44,26 @@ class Desk:
         self._database = database
         self._vault = vault
 
-    async def issue(self, now: datetime = NOW, phone: str = PHONE, group_id: int = GROUP) -> IssuedCode:
+    async def issue(
+        self,
+        now: datetime = NOW,
+        phone: str = PHONE,
+        group_id: int = GROUP,
+        purpose: CodePurpose = CodePurpose.SIGN_IN,
+    ) -> IssuedCode:
         async with self._database.writing() as session:
-            return await sign_in.issue_code(session, self._vault, group_id, phone, now)
+            return await sign_in.issue_code(session, self._vault, group_id, phone, purpose, now)
 
-    async def check(self, code: str, now: datetime = NOW, phone: str = PHONE, group_id: int = GROUP) -> CodeCheck:
+    async def check(
+        self,
+        code: str,
+        now: datetime = NOW,
+        phone: str = PHONE,
+        group_id: int = GROUP,
+        purpose: CodePurpose = CodePurpose.SIGN_IN,
+    ) -> CodeCheck:
         async with self._database.writing() as session:
-            return await sign_in.check_code(session, self._vault, group_id, phone, code, now=now)
+            return await sign_in.check_code(session, self._vault, group_id, phone, code, purpose, now=now)
 
 
 @pytest.fixture
@@ -68,6 +82,15 @@ async def test_the_code_that_was_sent_is_accepted_once(desk: Desk) -> None:
     assert issued.code.isdigit()
     assert (await desk.check(issued.code)).outcome is Outcome.ACCEPTED
     assert (await desk.check(issued.code)).outcome is Outcome.EXPIRED
+
+
+@pytest.mark.parametrize("purpose", CodePurpose, ids=str)
+async def test_a_code_works_only_for_what_it_was_sent_for(desk: Desk, purpose: CodePurpose) -> None:
+    issued = await desk.issue(purpose=purpose)
+    others = [other for other in CodePurpose if other is not purpose]
+    refused = [await desk.check(issued.code, purpose=other) for other in others]
+    assert refused == [CodeCheck(Outcome.WRONG, left) for left in (4, 3, 2)]  # each costs a try, as a guess does
+    assert (await desk.check(issued.code, purpose=purpose)).outcome is Outcome.ACCEPTED
 
 
 async def test_a_code_typed_with_blanks_or_full_width_digits_is_accepted(desk: Desk) -> None:
@@ -283,5 +306,5 @@ async def test_sessions_of_members_named_are_closed_and_others_stay(
     ann, ben = await make_member(1), await make_member(2)
     async with database.writing() as session:
         tokens = [await sign_in.open_session(session, one, NOW) for one in (ann, ann, ben)]
-        await sign_in.close_sessions(session, [ann])
+        assert await sign_in.close_sessions(session, [ann]) == 2
         assert [await sign_in.member_of(session, token, NOW) for token in tokens] == [None, None, ben]

@@ -22,7 +22,8 @@ PATHS = [
     f"/v1/brand/{BRAND}/webhooks/x/ping",
     "/v1/me/check-ins", "/v1/me/tasks", "/v1/me/referral", "/v1/me/packets", "/v1/packets/x/shares",
     "/v1/draws/x/record",
-    "/v1/me/export", "/v1/me/merge", "/v1/me/consents", "/v1/me/birthday", "/v1/consent-documents?brand=%00",
+    "/v1/me/export", "/v1/me/merge", "/v1/me/sign-out-everywhere", "/v1/me/consents", "/v1/me/birthday",
+    "/v1/consent-documents?brand=%00",
 ]  # fmt: skip
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 HEADER_NAMES = [

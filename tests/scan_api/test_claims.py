@@ -309,7 +309,7 @@ def test_larger_body_is_refused(stand: Stand, chunked: bool, size: int) -> None:
 
 
 def test_larger_form_is_refused(stand: Stand) -> None:
-    answer = stand.http.post("/web/sign-in", data={"phone": "1" * BODY_BYTES_MAX})
+    answer = stand.http.post("/web/join", data={"code": "1" * BODY_BYTES_MAX})
     assert _error(answer) == (413, "BodyTooLarge")
 
 

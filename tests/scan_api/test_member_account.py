@@ -24,8 +24,10 @@ def _error(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def _code(stand: Stand, phone: str) -> str:
-    code: str = stand.http.post("/v1/sign-in/codes", json={"phone": phone}).json()["development_code"]
+def _code(stand: Stand, phone: str, purpose: str = "sign_in", by: SignedIn | None = None) -> str:
+    asked = {"phone": phone, "purpose": purpose}
+    answer = stand.http.post("/v1/sign-in/codes", json=asked, headers=by.headers if by else None)
+    code: str = answer.json()["development_code"]
     return code
 
 
@@ -137,7 +139,7 @@ def test_an_older_sign_in_needs_a_code_to_erase(stand: Stand) -> None:
     def erase(code: str) -> httpx2.Response:
         return stand.http.request("DELETE", "/v1/me", json={"one_time_code": code}, headers=member.headers)
 
-    code = _code(stand, member.phone)
+    code = _code(stand, member.phone, "erase", member)
     assert _error(erase(f"{(int(code) + 1) % 10**6:06d}")) == (400, "OneTimeCodeWrong")
     assert erase(code).status_code == 204
     assert _error(stand.http.get("/v1/me", headers=member.headers)) == (401, "SignInNeeded")
@@ -146,7 +148,7 @@ def test_an_older_sign_in_needs_a_code_to_erase(stand: Stand) -> None:
 def test_two_phones_become_one_member_and_two_again(stand: Stand) -> None:
     new, old = stand.members(2)
     _give(stand, old.member_id, 40)
-    made = _merge(stand, new, phone=old.phone, phone_code=_code(stand, old.phone))
+    made = _merge(stand, new, phone=old.phone, phone_code=_code(stand, old.phone, "merge", new))
     assert made.status_code == 201, made.text
     assert [(one["asset"], one["amount"]) for one in made.json()["moved"]] == [("points", 40)]
     assert stand.http.get("/v1/me", headers=new.headers).json()["points"] == 40
@@ -168,7 +170,7 @@ def test_two_phones_become_one_member_and_two_again(stand: Stand) -> None:
 def test_a_merge_sent_twice_is_one_merge(stand: Stand) -> None:
     new, old = stand.members(2)
     _give(stand, old.member_id, 40)
-    key, code = str(uuid.uuid4()), _code(stand, old.phone)
+    key, code = str(uuid.uuid4()), _code(stand, old.phone, "merge", new)
     first = _merge(stand, new, key, phone=old.phone, phone_code=code)
     again = _merge(stand, new, key, phone=old.phone, phone_code=code)
     assert first.json() == again.json()
@@ -179,17 +181,40 @@ def test_a_merge_sent_twice_is_one_merge(stand: Stand) -> None:
 
 def test_a_merge_needs_both_phones_proven(stand: Stand) -> None:
     new, old = stand.members(2)
-    code = _code(stand, old.phone)
+    code = _code(stand, old.phone, "merge", new)
     wrong = f"{(int(code) + 1) % 10**6:06d}"
     assert _error(_merge(stand, new, phone=old.phone, phone_code=wrong)) == (400, "OneTimeCodeWrong")
     _grow_old(stand, new)
     assert _error(_merge(stand, new, phone=old.phone, phone_code=code)) == (401, "FreshSignInNeeded")
-    own = _code(stand, new.phone)
+    own = _code(stand, new.phone, "merge", new)
     made = _merge(stand, new, phone=old.phone, phone_code=code, one_time_code=own)
     assert made.status_code == 201
     nobody = stand.new_phone()
     _grow_old(stand, new, timedelta())
-    assert _error(_merge(stand, new, phone=nobody, phone_code=_code(stand, nobody))) == (404, "MemberUnknown")
+    assert _error(_merge(stand, new, phone=nobody, phone_code=_code(stand, nobody, "merge", new))) == (
+        404,
+        "MemberUnknown",
+    )
+
+
+def test_a_code_for_signing_in_proves_nothing_else_and_the_other_way_round(stand: Stand) -> None:
+    member, other = stand.members(2)
+    _grow_old(stand, member)
+    for_sign_in = {"one_time_code": _code(stand, member.phone)}
+    erasing = stand.http.request("DELETE", "/v1/me", json=for_sign_in, headers=member.headers)
+    assert _error(erasing) == (400, "OneTimeCodeWrong")
+    _grow_old(stand, member, timedelta())
+    phone_code = _code(stand, other.phone)
+    assert _error(_merge(stand, member, phone=other.phone, phone_code=phone_code)) == (400, "OneTimeCodeWrong")
+    stand.execute(update(OneTimeCode).values(sent_at=[]))
+    for_merge = {"phone": other.phone, "one_time_code": _code(stand, other.phone, "merge", member)}
+    assert _error(stand.http.post("/v1/sign-in", json=for_merge)) == (400, "OneTimeCodeWrong")
+
+
+@pytest.mark.parametrize("purpose", ["merge", "unmerge", "erase"])
+def test_only_a_member_asks_for_codes_of_members(stand: Stand, purpose: str) -> None:
+    asked = {"phone": stand.new_phone(), "purpose": purpose}
+    assert _error(stand.http.post("/v1/sign-in/codes", json=asked)) == (401, "SignInNeeded")
 
 
 @pytest.mark.parametrize("how", ["query", "header"])

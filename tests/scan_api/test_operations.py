@@ -33,6 +33,7 @@ PUBLIC_PATHS = {
     "/v1/me/export",
     "/v1/me/merge",
     "/v1/me/merges",
+    "/v1/me/sign-out-everywhere",
     "/v1/me/unmerge",
     "/v1/campaigns/{campaign_id}/terms",
     "/v1/claims",

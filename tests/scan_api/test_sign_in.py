@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from loyalty.members import Member, PhoneIdentity
 from loyalty.sign_in import CODE_TRIES_MAX, MemberSession, OneTimeCode
+from scan_api.middleware import SIGN_IN_BODY_BYTES_MAX
 from tests.stand import BRAND, Stand
 
 
@@ -67,6 +68,24 @@ def test_new_phone_becomes_a_member_and_comes_back_as_the_same(stand: Stand) -> 
     assert me["member_id"] == first["member_id"]
     assert me["phone"] == f"{phone[:-8]}****{phone[-4:]}"
     assert (me["points"], me["cards"], me["coupons"]) == (0, [], [])
+
+
+@pytest.mark.parametrize("stand_kind", ["sqlite"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
+@pytest.mark.parametrize("path", ["/v1/sign-in", "/v1/sign-in/codes", "/web/sign-in", "/web/confirm", "/web/claim"])
+def test_what_strangers_send_to_sign_in_has_at_most_8_kib(stand: Stand, path: str, chunked: bool) -> None:
+    def send(size: int) -> httpx2.Response:
+        is_form = path.startswith("/web/")
+        content = b"phone=1&more=".ljust(size, b"x") if is_form else b'{"phone": "1"}'.ljust(size)
+        kind = "application/x-www-form-urlencoded" if is_form else "application/json"
+        body = (content[start : start + 3_000] for start in range(0, size, 3_000)) if chunked else content
+        return stand.http.post(path, content=body, headers={"content-type": kind})
+
+    for size in (SIGN_IN_BODY_BYTES_MAX - 1, SIGN_IN_BODY_BYTES_MAX):
+        assert send(size).status_code == 400  # it was read, and is no phone number or lacks a field
+    refused = send(SIGN_IN_BODY_BYTES_MAX + 1)
+    assert _error(refused) == (413, "BodyTooLarge")
+    assert "8 KiB" in refused.json()["detail"]
 
 
 def test_brand_may_be_named(stand: Stand) -> None:

@@ -1,5 +1,6 @@
 """The member's pages over real HTTP: who is not signed in, whose form it is, and refusals as pages."""
 
+import re
 import uuid
 from pathlib import Path
 
@@ -24,6 +25,7 @@ FORMS = {
     paths.MAKE_PACKET_ACTION: {"program_id": ID, "idempotency_key": KEY},
     paths.OPEN_SHARE_ACTION: {"packet_id": ID},
     paths.CONSENT_ACTION: {"kind": "privacy", "version": "1", "given": "yes"},
+    paths.SIGN_OUT_EVERYWHERE_ACTION: {},
     paths.PROVE_ACTION: {"purpose": "erase"},
     paths.ERASE_ACTION: {"one_time_code": "000000", "idempotency_key": KEY},
     paths.MERGE_ACTION: {"phone": "13800138000", "phone_code": "000000", "idempotency_key": KEY},
@@ -64,7 +66,8 @@ def test_who_is_not_signed_in_is_asked_to(stand: Stand) -> None:
 
 def test_what_is_not_there_is_refused_as_a_page(stand: Stand) -> None:
     member = stand.member()
-    unknown = [action for action in FORMS if action not in (paths.PROVE_ACTION, paths.ERASE_ACTION, paths.MERGE_ACTION)]
+    known = (paths.PROVE_ACTION, paths.ERASE_ACTION, paths.MERGE_ACTION, paths.SIGN_OUT_EVERYWHERE_ACTION)
+    unknown = [action for action in FORMS if action not in known]
     for action in unknown:
         answer = _send(stand, action, member)
         assert answer.status_code == 404, (action, answer.text)
@@ -89,6 +92,34 @@ def test_every_page_of_a_member_can_be_empty(stand: Stand) -> None:
         assert page.status_code == 200, page.text
         assert page.headers["cache-control"] == "no-store"
         assert page.headers["content-language"] == "en"
+
+
+def _codes(page: httpx2.Response) -> list[str]:
+    found = re.findall(r"\b([0-9]{6})</strong>", page.text)
+    assert found, page.text
+    return found
+
+
+def test_a_merge_is_told_as_done_only_to_the_form_that_made_it(stand: Stand) -> None:
+    member, old, other = stand.members(3)
+    shown = _send(stand, paths.PROVE_ACTION, member, purpose="merge", phone=old.phone)
+    form = {"phone": old.phone, "phone_code": _codes(shown)[0], "idempotency_key": "form-7-of-merges"}
+    first = _send(stand, paths.MERGE_ACTION, member, **form)
+    again = _send(stand, paths.MERGE_ACTION, member, **form)
+    assert (first.status_code, again.status_code, first.text) == (200, 200, again.text)
+    for phone in (other.phone, stand.new_phone()):
+        refused = _send(stand, paths.MERGE_ACTION, member, **form | {"phone": phone})
+        assert (refused.status_code, "IdempotencyKeyReused" in refused.text) == (409, True)
+    assert stand.http.get("/v1/me", headers=other.headers).status_code == 200
+
+
+def test_forms_prove_by_codes_of_their_own(stand: Stand) -> None:
+    member = stand.member()
+    asked = _send(stand, paths.PROVE_ACTION, member)  # to be erased
+    [code] = _codes(asked)
+    signing_in = {"phone": member.phone, "one_time_code": code}
+    assert stand.http.post("/web/confirm", data=signing_in, headers=OWN).status_code == 400
+    assert _send(stand, paths.ERASE_ACTION, member, one_time_code=code).status_code == 200
 
 
 def test_reasons_are_given_for_errors_that_exist() -> None:
