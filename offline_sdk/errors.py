@@ -154,6 +154,48 @@ class BundleMismatch(TrustError):
     code: ClassVar[str] = "BundleMismatch"
 
 
+class LogError(VerifyError):
+    """Base of what is wrong with a transparency log: its formats, its proofs, its checkpoints and its witnesses."""
+
+    code: ClassVar[str] = "LogError"
+
+
+class LogMalformed(LogError):
+    """A key, note, checkpoint, tile, proof or request is not in its one form, or a number is out of range."""
+
+    code: ClassVar[str] = "LogMalformed"
+
+
+class TileMissing(LogError):
+    """A tile that a root or a proof needs is not there, or is not as wide as the tree is."""
+
+    code: ClassVar[str] = "TileMissing"
+
+
+class ProofWrong(LogError):
+    """An inclusion or consistency proof does not lead to the root that was signed."""
+
+    code: ClassVar[str] = "ProofWrong"
+
+
+class CheckpointUntrusted(LogError):
+    """A checkpoint is of another log, or the log's key did not sign it."""
+
+    code: ClassVar[str] = "CheckpointUntrusted"
+
+
+class WitnessesMissed(LogError):
+    """A checkpoint is the log's, but fewer witnesses cosigned it than the policy asks for."""
+
+    code: ClassVar[str] = "WitnessesMissed"
+
+
+class WitnessUnusable(LogError):
+    """A witness's folder, key or record cannot be read, is not whole, is open to other users, or is in use."""
+
+    code: ClassVar[str] = "WitnessUnusable"
+
+
 class DeviceError(Exception):
     """Base of what a scanning device's journal, identity and sync raise; the message says what to do next."""
 

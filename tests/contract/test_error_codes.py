@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import codes.epc_uri
 import codes.exports.archive  # noqa: F401 - imported only by the kinds that need it
 import scan_api.app
 import scan_api.demo.play  # noqa: F401 - with the one above and all commands, every module that defines an error

@@ -32,6 +32,13 @@ def test_error_codes_are_these_and_no_others() -> None:
         "BundleRollback",
         "BundleFrozen",
         "BundleMismatch",
+        "LogError",
+        "LogMalformed",
+        "TileMissing",
+        "ProofWrong",
+        "CheckpointUntrusted",
+        "WitnessesMissed",
+        "WitnessUnusable",
     ]
 
 
