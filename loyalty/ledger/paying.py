@@ -35,15 +35,17 @@ PAYING_PARAMETERS: Mapping[str, Kind] = {
 
 
 def _take(when: str, lock: str) -> Step:
+    can_pay = "asset = :asset AND purpose = 'budget' AND balance >= :amount"
+    # Most find the stripe that chance gave them free and full, and never look at the others.
     return Step(
         f"""
         UPDATE ledger_account
         SET balance = balance - :amount, seq = seq + 1,
             head = ledger_link(head, :transfer, -:amount, balance - :amount, seq + 1, :now)
-        WHERE asset = :asset AND purpose = 'budget' AND balance >= :amount AND holder_id = (
-            SELECT holder_id FROM ledger_account
-            WHERE holder_id = ANY(:stripes) AND asset = :asset AND purpose = 'budget' AND balance >= :amount
-            ORDER BY CASE WHEN holder_id = :first_stripe THEN 0 ELSE 1 END, holder_id LIMIT 1 {lock})
+        WHERE asset = :asset AND purpose = 'budget' AND balance >= :amount AND holder_id = COALESCE(
+            (SELECT holder_id FROM ledger_account WHERE holder_id = :first_stripe AND {can_pay} {lock}),
+            (SELECT holder_id FROM ledger_account WHERE holder_id = ANY(:stripes) AND {can_pay}
+            ORDER BY holder_id LIMIT 1 {lock}))
         RETURNING holder_id, balance, seq, head
         """,  # noqa: S608 - words of ours
         gives={
