@@ -20,6 +20,7 @@ from kit.errors import (
     Unauthenticated,
     Unavailable,
 )
+from scan_api.provenance.event_query import TooManyEvents
 from scan_api.scans import CodeRefused
 
 MEDIA_TYPE: Final = "application/problem+json"  # RFC 9457, 6.1
@@ -110,7 +111,7 @@ class Problem(BaseModel):
 
 def status_of(error: FanxingError) -> int:
     """The HTTP status (RFC 9110, 15) for a refusal, by its kind."""
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | TooManyEvents):
         return 413
     if isinstance(error, CodeRefused):
         return STATUS_BY_VERDICT[error.code]

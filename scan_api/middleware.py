@@ -22,6 +22,9 @@ from scan_api.web import paths
 BODY_BYTES_MAX = 256 * 1024
 SIGN_IN_BODY_BYTES_MAX = 8 * 1024
 """Of what strangers send to sign in, or to ask for a one-time code: more than any such form holds."""
+CAPTURE_BODY_BYTES_MAX = 8 * 1024 * 1024
+"""Of a document of events."""
+_CAPTURE_PATH = "/epcis/capture"
 _SIGN_IN_PATHS = frozenset(
     {
         "/v1/sign-in",
@@ -107,8 +110,14 @@ class Middleware:
         _log.info("request", method=scope["method"], route=route, status=status, milliseconds=round(seconds * 1000, 1))
 
 
+def _bytes_max(path: str) -> int:
+    if path in _SIGN_IN_PATHS:
+        return SIGN_IN_BODY_BYTES_MAX
+    return CAPTURE_BODY_BYTES_MAX if path == _CAPTURE_PATH else BODY_BYTES_MAX
+
+
 def _limited(scope: Scope, receive: Receive) -> Receive:
-    bytes_max = SIGN_IN_BODY_BYTES_MAX if scope["path"] in _SIGN_IN_PATHS else BODY_BYTES_MAX
+    bytes_max = _bytes_max(scope["path"])
     declared = Headers(scope=scope).get("content-length", "0")
     too_large = not declared.isdigit() or int(declared) > bytes_max
     received = 0

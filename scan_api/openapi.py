@@ -57,6 +57,7 @@ _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "/v1/crm/": _KEY,
     "/v1/brand/": _KEY,
     "/v1/regulator/": _KEY,
+    "/epcis/": _KEY,
     "/v1/devices": [{"deviceSignature": []}],
     "/v1/callbacks/": [{"providerSignature": []}],
     "/packages/": [{"fetchCode": []}],

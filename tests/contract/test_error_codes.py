@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import codes.epc_uri
 import codes.exports.archive  # noqa: F401 - imported only by the kinds that need it
 import scan_api.app
-import scan_api.demo.play
-import scan_api.provenance.event_xml  # noqa: F401 - not asked by the application yet
+import scan_api.demo.play  # noqa: F401 - with the one above and all commands, every module that defines an error
 from kit.errors import FanxingError
 from scan_api.commands import main
 from scan_api.errors import status_of

@@ -107,6 +107,8 @@ def test_any_request_gets_an_answer(stand: Stand, method: str, path: str, given_
             "/v1/sign-in",
             "/v1/sign-in/codes",
             "/v1/brand/events",
+            "/epcis/capture",
+            "/epcis/events",
             "/v1/shop/redemptions",
             "/v1/shop/purchases",
             "/web/sign-in",

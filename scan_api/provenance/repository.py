@@ -1,0 +1,175 @@
+"""The events that brands and their partners captured, as they were sent, and the indexes that find them.
+
+A repository is a brand's: the same event captured for two brands is two rows, and nobody learns what another has. An
+event is kept under its id, or, without one, under its hash (CBV 2.0, 8.9); the declaration that it was an error has the
+same id (EPCIS 2.0, 7.4.1.2) and is an event of its own.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text
+from sqlmodel import Field, SQLModel, col, select
+
+from kit.db import Moment, Session, insert
+from kit.ids import derived_id
+from scan_api.provenance.documents import EVENT_TYPES
+from scan_api.provenance.things import Part
+
+KEYS_ASKED_AT_ONCE_MAX = 500
+# So that a pattern's names lie side by side, whatever the language of the database.
+_BY_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
+_TYPES = ", ".join(repr(name) for name in sorted(EVENT_TYPES))
+_PARTS = ", ".join(repr(str(part)) for part in Part)
+
+
+class EventContext(SQLModel, table=True):
+    """What the `@context` of documents declared, once for all their events."""
+
+    __tablename__: ClassVar[str] = "event_context"
+
+    context_id: uuid.UUID = Field(primary_key=True)
+    content: str = Field(sa_type=Text)
+
+
+class EpcisEvent(SQLModel, table=True):
+    """One captured event. Words and identifiers beside its content are in their one form, for queries."""
+
+    __tablename__: ClassVar[str] = "epcis_event"
+    __table_args__ = (
+        CheckConstraint(f"type IN ({_TYPES})", name="type"),
+        Index("ix_epcis_event_brand_id_event_time", "brand_id", "event_time", "event_key"),
+        Index("ix_epcis_event_brand_id_record_time", "brand_id", "record_time", "event_key"),
+    )
+
+    event_key: uuid.UUID = Field(primary_key=True)
+    """`key_of` brand and event."""
+    brand_id: int
+    event_id: str = Field(sa_type=Text)
+    """As it was given, else the hash id."""
+    digest: bytes = Field(sa_type=LargeBinary)
+    """SHA-256 of the pre-hash string."""
+    type: str = Field(sa_type=Text)
+    event_time: datetime = Field(sa_type=Moment)
+    record_time: datetime = Field(sa_type=Moment)
+    action: str | None = Field(default=None, sa_type=Text)
+    biz_step: str | None = Field(default=None, sa_type=Text)
+    disposition: str | None = Field(default=None, sa_type=Text)
+    read_point: str | None = Field(default=None, sa_type=Text)
+    biz_location: str | None = Field(default=None, sa_type=Text)
+    is_error: bool
+    """Whether it declares that an earlier one was an error."""
+    capture_id: uuid.UUID
+    context_id: uuid.UUID
+    content: str = Field(sa_type=Text)
+    """The event as JSON, as it was sent."""
+
+
+class EventThing(SQLModel, table=True):
+    """A thing that an event names. All of one thing's lie together, in the order in which they happened."""
+
+    __tablename__: ClassVar[str] = "event_thing"
+    __table_args__ = (CheckConstraint(f"part IN ({_PARTS})", name="part"),)
+
+    thing: str = Field(sa_column=Column(_BY_BYTES, primary_key=True))
+    """Its one name, see `things.name_of`."""
+    brand_id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    event_time: datetime = Field(primary_key=True, sa_type=Moment)
+    event_key: uuid.UUID = Field(primary_key=True)
+    part: str = Field(primary_key=True, sa_type=Text)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A sound event that shall be kept: its row without what its document and capture share, and what it names."""
+
+    values: Mapping[str, Any]
+    things: Sequence[tuple[str, Part]]
+
+    @property
+    def event_key(self) -> uuid.UUID:
+        key: uuid.UUID = self.values["event_key"]
+        return key
+
+    @property
+    def digest(self) -> bytes:
+        digest: bytes = self.values["digest"]
+        return digest
+
+
+def key_of(brand_id: int, event_id: str, error_declared_at: str | None = None) -> uuid.UUID:
+    """Under what an event of a brand is kept; the declaration of an error by the time when it was declared, too."""
+    identity = f"{brand_id}\x1f{event_id}\x1f{error_declared_at or ''}"
+    return uuid.UUID(bytes=hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:16])
+
+
+async def digests_of(session: Session, keys: Collection[uuid.UUID]) -> dict[uuid.UUID, bytes]:
+    """The digests of those of these events that are kept."""
+    found: dict[uuid.UUID, bytes] = {}
+    asked = list(keys)
+    for start in range(0, len(asked), KEYS_ASKED_AT_ONCE_MAX):
+        some = asked[start : start + KEYS_ASKED_AT_ONCE_MAX]
+        rows = await session.exec(
+            select(EpcisEvent.event_key, EpcisEvent.digest).where(col(EpcisEvent.event_key).in_(some))
+        )
+        found |= dict(rows.all())
+    return found
+
+
+async def keep_context(session: Session, declared: object) -> uuid.UUID:
+    """Keep what an `@context` declares, once; its id."""
+    content = json.dumps(declared, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    context_id = derived_id("event-context", content)
+    await session.exec(
+        insert(session, EventContext).values(context_id=context_id, content=content).on_conflict_do_nothing()
+    )
+    return context_id
+
+
+async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str, Any]) -> set[uuid.UUID]:
+    """Keep events, each once; the keys of those that were not there before. `shared`: columns the same in all."""
+    connection = await session.connection()
+    adding = (
+        insert(session, EpcisEvent)
+        .on_conflict_do_nothing(index_elements=["event_key"])
+        .returning(col(EpcisEvent.event_key))
+    )
+    made: set[uuid.UUID] = set()
+    # In one order for everybody, so that captures of the same events wait for each other and not in a circle.
+    ordered = sorted(events, key=lambda event: event.event_key)
+    for start in range(0, len(ordered), KEYS_ASKED_AT_ONCE_MAX):
+        some = ordered[start : start + KEYS_ASKED_AT_ONCE_MAX]
+        kept = await connection.execute(adding, [{**event.values, **shared} for event in some])
+        made |= set(kept.scalars())
+    rows = [
+        {
+            "thing": thing,
+            "brand_id": shared["brand_id"],
+            "event_time": event.values["event_time"],
+            "event_key": event.event_key,
+            "part": part,
+        }
+        for event in events
+        if event.event_key in made
+        for thing, part in event.things
+    ]
+    if rows:
+        await connection.execute(insert(session, EventThing), rows)
+    return made
+
+
+async def find(session: Session, brand_id: int, event_id: str) -> EpcisEvent | None:
+    """A brand's event by its id or hash id; of one that was declared an error, the event itself."""
+    return await session.get(EpcisEvent, key_of(brand_id, event_id))
+
+
+async def contexts_of(session: Session, events: Sequence[EpcisEvent]) -> dict[uuid.UUID, Any]:
+    """What the documents of these events declared, by id."""
+    wanted = {event.context_id for event in events}
+    rows = await session.exec(select(EventContext).where(col(EventContext.context_id).in_(wanted)))
+    return {row.context_id: json.loads(row.content) for row in rows}

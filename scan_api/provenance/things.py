@@ -1,0 +1,62 @@
+"""What an event is about: the things it names, each under its one name, and the part it plays (EPCIS 2.0, 7.4)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from codes.epc_uri import EpcUriInvalid, canonical
+
+
+class Part(StrEnum):
+    """The part that a thing plays in an event; `…_class` are quantities of a class, such as a lot."""
+
+    EPC = "epc"
+    PARENT = "parent"
+    CHILD = "child"
+    INPUT = "input"
+    OUTPUT = "output"
+    EPC_CLASS = "epc_class"
+    CHILD_CLASS = "child_class"
+    INPUT_CLASS = "input_class"
+    OUTPUT_CLASS = "output_class"
+
+
+_LISTS: Final = (
+    ("epcList", Part.EPC),
+    ("childEPCs", Part.CHILD),
+    ("inputEPCList", Part.INPUT),
+    ("outputEPCList", Part.OUTPUT),
+)
+_QUANTITIES: Final = (
+    ("quantityList", Part.EPC_CLASS),
+    ("childQuantityList", Part.CHILD_CLASS),
+    ("inputQuantityList", Part.INPUT_CLASS),
+    ("outputQuantityList", Part.OUTPUT_CLASS),
+)
+
+
+def name_of(identifier: str) -> str:
+    """The one name of a thing or place: the canonical Digital Link where it has one, else the text itself."""
+    try:
+        return canonical(identifier)
+    except EpcUriInvalid:
+        return identifier  # not of the form that its scheme prescribes: somebody's own
+
+
+def things_of(event: Mapping[str, Any]) -> list[tuple[str, Part]]:
+    """The things that a sound event names with their parts, each pair once, in the order of the event's fields."""
+    return list(dict.fromkeys(_named(event)))
+
+
+def _named(event: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    parent = event.get("parentID")
+    if parent is not None:
+        yield name_of(parent), Part.PARENT
+    for field, part in _LISTS:
+        epcs: Sequence[str] = event.get(field) or ()
+        for epc in epcs:
+            yield name_of(epc), part
+    for field, part in _QUANTITIES:
+        quantities: Sequence[Mapping[str, Any]] = event.get(field) or ()
+        for quantity in quantities:
+            yield name_of(quantity["epcClass"]), part
