@@ -35,6 +35,10 @@ NAMES_KEPT: Final = 16_384
 """Places and steps come with every event, so the names of the last few thousand are kept."""
 
 _URN: Final = re.compile(r"(?i:urn:epc:)(id|idpat|class):([a-z]+):(.*)", re.DOTALL)
+# Serials of letters and digits alone are written alike in URN, link and name, and what is before them recurs.
+_ITEM: Final = re.compile(
+    r"(urn:epc:id:sgtin:[0-9]+\.[0-9]+\.|https://[A-Za-z0-9.:-]+/01/[0-9]{14}/21/)([0-9A-Za-z]{1,20})"
+)
 _FOREIGN: Final = frozenset({"adi", "bic", "gid", "imovn", "usdod"})
 """EPC schemes that name no GS1 key."""
 _RANGE: Final = re.compile(r"\[([0-9]{1,20})-([0-9]{1,20})\]")
@@ -53,6 +57,9 @@ def canonical(identifier: str) -> str:
     """
     if not isinstance(identifier, str):
         raise EpcUriInvalid("an identifier is text")
+    item = _ITEM.fullmatch(identifier)
+    if item is not None:
+        return _stem(item[1]) + item[2]
     return _kept(identifier) if len(identifier) <= URN_CHARACTERS_MAX else _canonical(identifier)
 
 
@@ -68,6 +75,12 @@ def _canonical(identifier: str) -> str:
 
 
 _kept = lru_cache(maxsize=NAMES_KEPT)(_canonical)
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _stem(stem: str) -> str:
+    """What the name of an item begins with, up to its serial."""
+    return _canonical(f"{stem}0")[:-1]
 
 
 def _name(link: DigitalLink) -> str:

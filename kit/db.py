@@ -190,6 +190,13 @@ def is_postgresql(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
+async def driver_connection(session: Session) -> psycopg.AsyncConnection[object]:
+    """The driver's connection under a session on PostgreSQL, for what SQLAlchemy has no words for."""
+    connection = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert isinstance(connection, psycopg.AsyncConnection)
+    return connection
+
+
 def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:
     """INSERT with ON CONFLICT, which both databases have and SQLAlchemy keeps in their dialects."""
     return insert_into(model, on_postgresql=is_postgresql(session))

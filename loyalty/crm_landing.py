@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlmodel import SQLModel
 
-from kit.db import Moment, Session, insert, table_of
+from kit.db import Moment, Session, driver_connection, insert, table_of
 from kit.ids import new_id
 from kit.vault import Vault
 from loyalty import crm_staging, ledger, members, profiles, tier_imports
@@ -85,7 +85,7 @@ async def _add_all(session: Session, order: Order, numbers: int, additions: Addi
     """
     try:
         # In the order of the keyed hashes, and before any other lock, as by the other way.
-        async with (await crm_staging.driver(session)).transaction():
+        async with (await driver_connection(session)).transaction():
             await crm_staging.copy(session, [(IDENTITIES, additions.identities)])
     except errors.UniqueViolation:
         return None

@@ -3,11 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-import psycopg
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text, Uuid, delete, text
 from sqlalchemy.schema import CreateTable
 
-from kit.db import Moment, Session, is_postgresql
+from kit.db import Moment, Session, driver_connection, is_postgresql
 from kit.ids import new_id
 from loyalty.crm_sealing import STAGED_COLUMNS, Staging
 from loyalty.ledger import copying
@@ -88,13 +87,6 @@ async def stage(session: Session, staging: Staging) -> None:
 
 async def copy(session: Session, copies: Sequence[tuple[str, bytes]]) -> None:
     """Write rows by PostgreSQL's COPY: tables with their columns, and rows in its binary form."""
-    connection = await driver(session)
+    connection = await driver_connection(session)
     for table, rows in copies:
         await copying.copy(connection, table, [rows])
-
-
-async def driver(session: Session) -> psycopg.AsyncConnection[object]:
-    """The driver's connection under a session on PostgreSQL, for what SQLAlchemy has no words for."""
-    connection = (await (await session.connection()).get_raw_connection()).driver_connection
-    assert isinstance(connection, psycopg.AsyncConnection)
-    return connection

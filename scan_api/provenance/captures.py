@@ -22,7 +22,7 @@ from kit.ids import new_id
 from scan_api.provenance import event_rules, repository, vocabulary
 from scan_api.provenance.documents import Document
 from scan_api.provenance.event_hash import event_hash
-from scan_api.provenance.repository import NewEvent, key_of
+from scan_api.provenance.repository import EventsRaced, NewEvent, key_of
 from scan_api.provenance.things import name_of, things_of
 
 EVENTS_AT_ONCE_MAX = 1_000
@@ -30,12 +30,9 @@ EVENTS_AT_ONCE_MAX = 1_000
 REFUSED_LISTED_MAX = 100
 """Refused events whose faults are kept with the capture."""
 _REUSED = "an event with this id and other content is there; declare that one an error, and give this one its own id"
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _HASH_BEGINS = "ni:///sha-256;"
 _DIGEST_HEX_CHARACTERS = 64
-
-
-class _Raced(Exception):
-    """Thrown to leave nothing behind of a try in which another capture was quicker."""
 
 
 class CaptureUnknown(NotFound):
@@ -149,7 +146,7 @@ def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Doc
         "read_point": _place(event.get("readPoint")),
         "biz_location": _place(event.get("bizLocation")),
         "is_error": error is not None,
-        "content": json.dumps(event, ensure_ascii=False, separators=(",", ":")),
+        "content": _ENCODE(event),
     }
     return Judged(pointer, (), NewEvent(values, things_of(event)), hash_id)
 
@@ -207,11 +204,10 @@ async def _keep(
         results, fresh = _weighed(judged, await repository.digests_of(session, keys))
         if behaviour is ErrorBehaviour.ROLLBACK and any(result.outcome is Outcome.REFUSED for result in results):
             return [_undone(result) for result in results]
-        with contextlib.suppress(_Raced):
+        # Where another capture was quicker, its rows are there now to be weighed against.
+        with contextlib.suppress(EventsRaced):
             async with session.begin_nested():
-                if len(await repository.keep(session, fresh, shared)) < len(fresh):
-                    # Another capture was quicker with some of them: now its rows are there to be weighed against.
-                    raise _Raced
+                await repository.keep(session, fresh, shared)
             return results
 
 

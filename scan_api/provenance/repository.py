@@ -7,16 +7,20 @@ same id (EPCIS 2.0, 7.4.1.2) and is an event of its own.
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, ClassVar
 
-from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text
+from psycopg import errors
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Table, Text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, select
 
-from kit.db import Moment, Session, insert
+from kit.db import Moment, Session, driver_connection, insert, is_postgresql, table_of
 from kit.ids import derived_id
 from scan_api.provenance.documents import EVENT_TYPES
 from scan_api.provenance.things import Part
@@ -24,8 +28,14 @@ from scan_api.provenance.things import Part
 KEYS_ASKED_AT_ONCE_MAX = 500
 # So that a pattern's names lie side by side, whatever the language of the database.
 _BY_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
+_UNPLAIN = re.compile(r"[\\\t\n\r]")
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _TYPES = ", ".join(repr(name) for name in sorted(EVENT_TYPES))
 _PARTS = ", ".join(repr(str(part)) for part in Part)
+
+
+class EventsRaced(Exception):
+    """Another capture was quicker with some of the same events."""
 
 
 class EventContext(SQLModel, table=True):
@@ -131,22 +141,13 @@ async def keep_context(session: Session, declared: object) -> uuid.UUID:
     return context_id
 
 
-async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str, Any]) -> set[uuid.UUID]:
-    """Keep events, each once; the keys of those that were not there before. `shared`: columns the same in all."""
-    connection = await session.connection()
-    adding = (
-        insert(session, EpcisEvent)
-        .on_conflict_do_nothing(index_elements=["event_key"])
-        .returning(col(EpcisEvent.event_key))
-    )
-    made: set[uuid.UUID] = set()
-    # In one order for everybody, so that captures of the same events wait for each other and not in a circle.
-    ordered = sorted(events, key=lambda event: event.event_key)
-    for start in range(0, len(ordered), KEYS_ASKED_AT_ONCE_MAX):
-        some = ordered[start : start + KEYS_ASKED_AT_ONCE_MAX]
-        kept = await connection.execute(adding, [{**event.values, **shared} for event in some])
-        made |= set(kept.scalars())
-    rows = [
+async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str, Any]) -> None:
+    """Keep events that are not there, and say what they name; inside a savepoint. `shared`: columns the same in all.
+
+    Raises EventsRaced when one of them is there by now; the savepoint must be rolled back then.
+    """
+    rows = [{**event.values, **shared} for event in events]
+    named = [
         {
             "thing": thing,
             "brand_id": shared["brand_id"],
@@ -155,12 +156,38 @@ async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str
             "part": part,
         }
         for event in events
-        if event.event_key in made
         for thing, part in event.things
     ]
-    if rows:
-        await connection.execute(insert(session, EventThing), rows)
-    return made
+    # In one order for everybody, so that captures of the same events wait for each other and not in a circle.
+    rows.sort(key=itemgetter("event_key"))
+    try:
+        for table, some in ((table_of(EpcisEvent), rows), (table_of(EventThing), named)):
+            if is_postgresql(session):
+                await _copy(session, table, some)
+            elif some:
+                await (await session.connection()).execute(table.insert(), some)
+    except (IntegrityError, errors.UniqueViolation):
+        raise EventsRaced from None
+
+
+async def _copy(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows by COPY, a tenth of the cost of INSERT."""
+    columns = [column.name for column in table.columns]
+    lines = ["\t".join([_written(row[name]) for name in columns]) for row in rows]
+    into = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
+    async with (await driver_connection(session)).cursor() as cursor, cursor.copy(into) as copy:
+        await copy.write("\n".join([*lines, ""]))
+
+
+def _written(value: object) -> str:
+    """A field of COPY's text format (PostgreSQL manual, COPY, "Text Format")."""
+    if isinstance(value, str):
+        return value.translate(_ESCAPED) if _UNPLAIN.search(value) else value
+    if value is None:
+        return "\\N"
+    if isinstance(value, bytes):
+        return f"\\\\x{value.hex()}"
+    return str(value)
 
 
 async def find(session: Session, brand_id: int, event_id: str) -> EpcisEvent | None:

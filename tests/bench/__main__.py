@@ -7,7 +7,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import books, checking, drawing, importing, issuing, millions, pools, serving, sheets, trusting
+from tests.bench import (
+    books,
+    capturing,
+    checking,
+    drawing,
+    importing,
+    issuing,
+    millions,
+    pools,
+    serving,
+    sheets,
+    trusting,
+)
 from tests.bench.figures import Figure
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -19,6 +31,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "serving": serving.serving,
     "importing": importing.importing,
     "pools": pools.pools,
+    "capturing": capturing.capturing,
 }
 LONG: dict[str, Callable[[Path], list[Figure]]] = {"books": books.books, "millions": millions.millions}
 """Ten minutes and more: measured when they are named."""
