@@ -311,11 +311,15 @@ async def family_of(session: Session, member_id: uuid.UUID) -> list[uuid.UUID]:
     return family
 
 
-async def acting_for(session: Session, member: Member) -> Member:
-    """Who acts for a member: himself, or the one that he was merged into, who may have been erased."""
-    while member.merged_into is not None:
-        member = await get(session, member.merged_into)
-    return member
+async def acting_for(session: Session, member_id: uuid.UUID) -> Member:
+    """Who acts for a member just now: himself, or the one that he was merged into, who may have been erased."""
+    while True:
+        member = await session.get(Member, member_id, populate_existing=True)
+        if member is None:
+            raise MemberUnknown("no such member")
+        if member.merged_into is None:
+            return member
+        member_id = member.merged_into
 
 
 async def erase(session: Session, member_id: uuid.UUID) -> None:

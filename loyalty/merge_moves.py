@@ -113,7 +113,7 @@ async def bring(session: Session, made: MemberMerge, now: datetime) -> int:
         made.points_owed += owed
         session.add(made)
     await session.flush()
-    return len(moves)
+    return len(moves) + bool(owed)
 
 
 async def _hand_over_debt(session: Session, from_id: uuid.UUID, to_id: uuid.UUID, most: int | None = None) -> int:
@@ -140,7 +140,7 @@ async def _post(
     )
     # A debt moves as the credit that pays it off, and the other one owes.
     transfer = Transfer(
-        transfer_id, reason, legs, lots_expire_at=move.expires_at, undoes=undoes, may_owe=move.amount < 0
+        transfer_id, reason, legs, lots_expire_at=move.expires_at, undoes=undoes, moves_debt=move.amount < 0
     )
     await ledger.post(session, transfer, now)
 
@@ -255,6 +255,15 @@ async def _still_there(session: Session, move: MergeMove, account: AccountId, ba
         )
     )
     return min(lot.first() or 0, balance)
+
+
+async def were_one(session: Session, one: uuid.UUID, other: uuid.UUID) -> bool:
+    """Whether one of the two was ever merged into the other, parted since or not."""
+    both = [one, other]
+    found = await session.exec(
+        select(MemberMerge.merge_id).where(col(MemberMerge.survivor_id).in_(both), col(MemberMerge.merged_id).in_(both))
+    )
+    return found.first() is not None
 
 
 async def moves_of(session: Session, made: MemberMerge) -> list[Moved]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import structlog
 from sqlalchemy import exists, update
 from sqlmodel import col, or_, select
 
-from kit.db import Session, insert
+from kit.clock import Clock
+from kit.db import Database, Session, insert
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from loyalty import members, merge_moves, sign_in, tier_merges
@@ -22,6 +24,9 @@ from loyalty.claims import ClaimCount
 from loyalty.ledger import Account
 from loyalty.members import Card, Member, MemberUnknown, PhoneIdentity
 from loyalty.merge_moves import MemberMerge, Moved
+from loyalty.points_owed import PointsOwed
+
+_log = structlog.get_logger()
 
 REASON_CHARACTERS_MAX = 200
 MERGED_MAX = 20
@@ -202,9 +207,26 @@ async def _sign_in_to(session: Session, from_id: uuid.UUID, to_id: uuid.UUID) ->
     await session.exec(update(PhoneIdentity).where(col(PhoneIdentity.member_id) == from_id).values(member_id=to_id))
 
 
-async def gather(session: Session, now: datetime, count_max: int = 100) -> int:
+async def gather(database: Database, clock: Clock) -> int:
     """Bring what came to merged members later: what an order gave back or a till let go of, and what was under way when
-    they were merged, such as a purchase; how many had something."""
+    they were merged; how many had something. Each in a transaction of his own: others wait for his cards and accounts.
+    """
+    brought, member_id = 0, uuid.UUID(int=0)
+    while True:
+        async with database.reading() as session:
+            stray = await stray_after(session, member_id)
+        if stray is None:
+            return brought
+        member_id = stray
+        try:
+            async with database.writing() as session:
+                brought += await bring_stray(session, member_id, clock())
+        except Exception:
+            _log.exception("a merged member's value not brought, will try again", member_id=str(member_id))
+
+
+async def stray_after(session: Session, member_id: uuid.UUID) -> uuid.UUID | None:
+    """The first member after this one who was merged and has something that his survivor should have."""
     holds_value = exists().where(
         col(Account.holder_id) == col(Member.member_id),
         col(Account.purpose).in_([str(purpose) for purpose in merge_moves.MOVED]),
@@ -214,29 +236,34 @@ async def gather(session: Session, now: datetime, count_max: int = 100) -> int:
     holds_benefits = exists().where(
         col(MemberBenefit.member_id) == col(Member.member_id), col(MemberBenefit.status).in_(USABLE)
     )
+    owes = exists().where(col(PointsOwed.member_id) == col(Member.member_id), col(PointsOwed.points) > 0)
     stray = await session.exec(
         select(Member.member_id)
         .where(
+            col(Member.member_id) > member_id,
             col(Member.merged_into).is_not(None),
             col(Member.phone_sealed).is_not(None),
-            or_(holds_value, holds_benefits),
+            or_(holds_value, holds_benefits, owes),
         )
-        .limit(count_max)
+        .order_by(col(Member.member_id))
+        .limit(1)
     )
-    brought = 0
-    for member_id in stray.all():
-        made = (
-            await session.exec(
-                select(MemberMerge)
-                .where(MemberMerge.merged_id == member_id, col(MemberMerge.undone_at).is_(None))
-                .with_for_update(skip_locked=True)
-            )
-        ).first()
-        if made is not None:
-            made.cards = await _join_cards(session, made.survivor_id, member_id, now) | made.cards
-            await tier_merges.merge(session, made.merge_id, member_id, made.survivor_id, now)
-            brought += bool(await merge_moves.bring(session, made, now))
-    return brought
+    return stray.first()
+
+
+async def bring_stray(session: Session, member_id: uuid.UUID, now: datetime) -> bool:
+    """Bring what a merged member has to whoever he was merged into; whether there was anything."""
+    found = await session.exec(
+        select(MemberMerge)
+        .where(MemberMerge.merged_id == member_id, col(MemberMerge.undone_at).is_(None))
+        .with_for_update(skip_locked=True)
+    )
+    made = found.first()
+    if made is None:
+        return False
+    made.cards = await _join_cards(session, made.survivor_id, member_id, now) | made.cards
+    await tier_merges.merge(session, made.merge_id, member_id, made.survivor_id, now)
+    return bool(await merge_moves.bring(session, made, now))
 
 
 async def unmerge(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID, now: datetime) -> Merged:
@@ -246,7 +273,7 @@ async def unmerge(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID,
     """
     made = await _merge_of(session, survivor_id, merge_id)
     survivor, merged = await _locked(session, survivor_id, made.merged_id)
-    made = await _merge_of(session, survivor_id, merge_id)
+    made = await _merge_of(session, survivor_id, merge_id, holds=True)
     if made.undone_at is not None:
         return await _told(session, made, is_new=False)
     if survivor.merged_into is not None:
@@ -268,12 +295,13 @@ async def unmerge(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID,
     return Merged(merge_id, survivor_id, merged.member_id, True, tuple(returned))
 
 
-async def _merge_of(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID) -> MemberMerge:
-    found = await session.exec(
-        select(MemberMerge)
-        .where(MemberMerge.survivor_id == survivor_id, MemberMerge.merge_id == merge_id)
-        .execution_options(populate_existing=True)
-    )
+async def _merge_of(
+    session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID, *, holds: bool = False
+) -> MemberMerge:
+    asked = select(MemberMerge).where(MemberMerge.survivor_id == survivor_id, MemberMerge.merge_id == merge_id)
+    if holds:
+        asked = asked.with_for_update()  # somebody may be bringing what came later
+    found = await session.exec(asked.execution_options(populate_existing=True))
     made = found.first()
     if made is None:
         raise MergeUnknown("there is no such merge of this member")

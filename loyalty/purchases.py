@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, LargeBinary, Text, Uuid, bindparam
+from sqlalchemy import BigInteger, CheckConstraint, Insert, Integer, LargeBinary, Text, Uuid, bindparam, update
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
@@ -21,7 +21,7 @@ from kit.db import Moment, Session, insert_into, is_postgresql, table_of
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import earn_rules, ledger, members, news, points_owed, tasks, tier_rules, tiers, webhooks
+from loyalty import earn_rules, ledger, members, merge_moves, news, points_owed, tasks, tier_rules, tiers, webhooks
 from loyalty.earn_rules import GTIN_DIGITS, PAID_FEN_MAX, Part, Quote
 from loyalty.experience import EntryKind, Figures
 from loyalty.ledger import Account, AccountId, Leg, PointsPolicy, Purpose, Transfer
@@ -199,6 +199,13 @@ async def record(session: Session, vault: Vault, new: NewPurchase, now: datetime
     if claimed.first() is None:
         return await _recorded_before(session, new, member_id, now)
     turn, joined = await _turn(session, member_id, new.brand_id, now)
+    while (holder := await members.acting_for(session, member_id)).member_id != member_id:
+        # Merged while we waited for the card: the purchase is the survivor's.
+        member_id = holder.member_id
+        await session.exec(
+            update(Receipt).where(col(Receipt.purchase_id) == new.purchase_id).values(member_id=member_id)
+        )
+        turn, joined = await _turn(session, member_id, new.brand_id, now)
     # A till's clock may be ahead; nothing that counts for a tier lies in the future.
     at = min(new.at or now, now)
     earned = await _earn(session, member_id, new, turn.state.rank, at)
@@ -337,7 +344,7 @@ async def known_buyer(session: Session, vault: Vault, group_id: int, buyer: Buye
 
 async def acting(session: Session, member: Member) -> uuid.UUID:
     """Who acts for a member: himself, or whom he was merged into. Raises MemberUnknown for one who was erased."""
-    holder = await members.acting_for(session, member)
+    holder = await members.acting_for(session, member.member_id)
     if holder.phone_sealed is None:
         raise _nobody()
     return holder.member_id
@@ -438,14 +445,16 @@ def _fingerprint(new: NewPurchase) -> bytes:
 
 async def _recorded_before(session: Session, new: NewPurchase, member_id: uuid.UUID, now: datetime) -> Recorded:
     receipt = await session.get_one(Receipt, new.purchase_id)
-    holder = await members.acting_for(session, await members.get(session, receipt.member_id))
-    if receipt.fingerprint != _fingerprint(new) or holder.member_id != member_id:
+    holder = await members.acting_for(session, receipt.member_id)
+    is_his = holder.member_id == member_id or await merge_moves.were_one(session, receipt.member_id, member_id)
+    if receipt.fingerprint != _fingerprint(new) or not is_his:
         raise ReceiptReused(
             "this shop has told of this receipt before, with other content", hint="Give each purchase its own number."
         )
     purchase = await session.get_one(Purchase, (receipt.member_id, receipt.purchase_id))
-    turn = await tiers.take(session, member_id, receipt.brand_id, now)
-    return Recorded(purchase, 0, await balance_of(session, member_id), turn.tier, turn.card.card_number, is_new=False)
+    turn, _joined = await _turn(session, holder.member_id, receipt.brand_id, now)
+    balance = await balance_of(session, holder.member_id)
+    return Recorded(purchase, 0, balance, turn.tier, turn.card.card_number, is_new=False)
 
 
 async def _tell(session: Session, purchase: Purchase, figures: Figures, now: datetime) -> None:

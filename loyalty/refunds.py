@@ -138,11 +138,8 @@ async def refund(session: Session, new: NewRefund, now: datetime) -> Refunded:
     refund_id = derived_id("refund", new.purchase_id, new.name)
     earlier = await session.get(Refund, (owner_id, refund_id))
     # Only now, and with the card of whoever acts for the buyer, in the order in which merges lock cards and accounts.
-    holder = await members.acting_for(session, await members.get(session, owner_id))
+    holder, other = await _held_by(session, turn, now)
     holder_id = holder.member_id
-    other = turn
-    if holder_id != owner_id:
-        other = await tiers.take(session, holder_id, receipt.brand_id, now, takes_back=True)
     if earlier is not None:
         if earlier.fingerprint != _fingerprint(new):
             raise RefundReused(
@@ -197,6 +194,17 @@ def _check(new: NewRefund) -> None:
 def _fingerprint(new: NewRefund) -> bytes:
     content = [new.fen, [[line.number, line.fen, line.quantity] for line in new.lines]]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).digest()
+
+
+async def _held_by(session: Session, turn: tiers.Turn, now: datetime) -> tuple[Member, tiers.Turn]:
+    """Who acts for the buyer, and the turn of his card: while it was waited for he may have been merged on."""
+    other, brand_id = turn, turn.card.brand_id
+    while True:
+        holder = await members.acting_for(session, turn.card.member_id)
+        if holder.member_id == other.card.member_id:
+            return holder, other
+        await members.join_brand(session, holder.member_id, brand_id, now)
+        other = await tiers.take(session, holder.member_id, brand_id, now, takes_back=True)
 
 
 async def _parts_of(session: Session, purchase: Purchase) -> list[PurchasePart]:

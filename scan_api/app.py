@@ -176,20 +176,28 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
 
 async def _sweep(services: Services) -> None:
     """Forget what is over, for ever, and expire what is due."""
+    database, clock = services.database, services.clock
+    sweeps: tuple[Callable[[], Coroutine[Any, Any, object]], ...] = (
+        partial(_forget, services),
+        partial(merges.gather, database, clock),
+        partial(ledger.sweep, database, clock),
+        lambda: sweep_earning(database, services.vault, clock()),
+    )
     while True:
-        try:
-            async with services.database.writing() as session:
-                await sign_in.sweep(session, services.clock())
-                await loyalty_claims.sweep(session, services.clock())
-                await webhook_worker.sweep(session, services.clock())
-                await idempotency.sweep(session, services.clock())
-            async with services.database.writing() as session:
-                await merges.gather(session, services.clock())
-            await ledger.sweep(services.database, services.clock)
-            await sweep_earning(services.database, services.vault, services.clock())
-        except Exception:
-            _log.exception("sweep failed, will try again")
+        for sweep in sweeps:  # what breaks one shall not keep the others
+            try:
+                await sweep()
+            except Exception:
+                _log.exception("sweep failed, will try again")
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _forget(services: Services) -> None:
+    async with services.database.writing() as session:
+        await sign_in.sweep(session, services.clock())
+        await loyalty_claims.sweep(session, services.clock())
+        await webhook_worker.sweep(session, services.clock())
+        await idempotency.sweep(session, services.clock())
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

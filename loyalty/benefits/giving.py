@@ -261,6 +261,7 @@ def _written(vault: Vault, gift: _Gift) -> MemberBenefit:
         amount=benefit.amount,
         value_fen=benefit.value_fen,
         points_paid=gift.points,
+        paid_by=gift.member_id if gift.points else None,
         stackable=benefit.stackable,
         why=gift.why,
         code_fingerprint=coupon_codes.fingerprint(vault, code) if code else None,

@@ -119,6 +119,8 @@ class MemberBenefit(SQLModel, table=True):
     amount: int = Field(sa_type=BigInteger)
     value_fen: int = Field(sa_type=BigInteger)
     points_paid: int = Field(sa_type=BigInteger)
+    paid_by: uuid.UUID | None = None
+    """Whose points paid: also when he was merged into another one since."""
     stackable: bool
     why: str = Field(sa_type=Text)
     code_fingerprint: bytes | None = Field(default=None, sa_type=LargeBinary)

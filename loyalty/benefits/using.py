@@ -9,7 +9,7 @@ from sqlmodel import col
 from kit.db import Session
 from kit.ids import derived_id
 from kit.vault import Vault
-from loyalty import fulfilment, ledger, members
+from loyalty import fulfilment, ledger
 from loyalty.benefits import code_pools, limits, stock
 from loyalty.benefits.catalogue import BenefitKind, get
 from loyalty.benefits.held import (
@@ -150,9 +150,8 @@ async def restore(session: Session, held: MemberBenefit, source: AccountId, now:
     legs = [Leg(source, -1), Leg(target, 1)]
     lots_expire_at = None
     if held.points_paid:
-        # Who paid may have been merged into the member since; what comes back to another's lots keeps its day.
-        family = await members.family_of(session, held.member_id)
-        lots_expire_at = await ledger.last_day_of(session, family, held.held_id)
+        # To lots of his own they go back by themselves.
+        lots_expire_at = await _day_of(session, held, now)
         spent = ledger.spent(held.brand_id, held.held_id)
         legs += [Leg(spent, -held.points_paid), Leg(points_of(held.member_id), held.points_paid)]
     undoes = held.held_id if held.points_paid else None
@@ -168,6 +167,14 @@ async def restore(session: Session, held: MemberBenefit, source: AccountId, now:
             .values(code_fingerprint=None, code_sealed=None)
         )
     await limits.uncount(session, held.member_id, held.benefit_id)
+
+
+async def _day_of(session: Session, held: MemberBenefit, now: datetime) -> datetime | None:
+    """When points run out that come back to another member than he who paid: when the last of those would have."""
+    days = await ledger.days_of(session, held.paid_by or held.member_id, held.held_id)
+    if not days:
+        return ledger.lot_expiry(await ledger.policy_of(session, held.group_id), now)
+    return max((day for day in days if day is not None), default=None)
 
 
 def points_of(member_id: uuid.UUID) -> AccountId:

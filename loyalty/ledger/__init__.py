@@ -39,7 +39,7 @@ from loyalty.ledger.holds import (
     settle,
 )
 from loyalty.ledger.lookup import Made, TransferUnknown, accounts_of, entries_of, transfer_of
-from loyalty.ledger.lots import Lot, PointsLot, PointsLotUse, last_day_of, lots_of
+from loyalty.ledger.lots import Lot, PointsLot, PointsLotUse, days_of, lots_of
 from loyalty.ledger.policies import PointsPolicy, Policy, PolicyInvalid, lot_expiry, policy_of, set_policy
 from loyalty.ledger.transfers import (
     LEGS_MAX,
@@ -101,13 +101,13 @@ __all__ = [
     "brand_holder",
     "count",
     "count_due",
+    "days_of",
     "entries_of",
     "expire_due",
     "expired",
     "group_holder",
     "hold",
     "issuance",
-    "last_day_of",
     "lot_expiry",
     "lots_of",
     "policy_of",

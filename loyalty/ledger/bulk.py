@@ -223,7 +223,7 @@ async def post_openings(session: Session, openings: Openings) -> int:
 
 def _check(transfer: Transfer) -> None:
     check(transfer)
-    if transfer.undoes is not None or transfer.may_owe:
+    if transfer.undoes is not None or transfer.may_owe or transfer.moves_debt:
         raise TransferInvalid("a transfer among many neither undoes another nor leaves a debt")
     for leg in transfer.legs:
         if leg.amount < 0 and (leg.otherwise or leg.account.purpose not in _TAKEN_FROM):

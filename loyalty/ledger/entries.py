@@ -137,6 +137,22 @@ async def add(
     return Move(account, transfer_id, amount, balance, seq, head)
 
 
+async def open_account(connection: AsyncConnection, account: AccountId) -> None:
+    """Make an account that holds nothing, unless it is there."""
+    await connection.execute(
+        _opening(connection.dialect.name == "postgresql"),
+        {
+            "holder_id": account.holder_id,
+            "asset": account.asset,
+            "purpose": account.purpose,
+            "balance": 0,
+            "floor": 0,
+            "seq": 0,
+            "head": chain.genesis(account.holder_id, account.asset, account.purpose),
+        },
+    )
+
+
 async def take(
     connection: AsyncConnection,
     account: AccountId,
@@ -234,6 +250,11 @@ def _adding(on_postgresql: bool) -> Insert:
         )
         .returning(account.balance, account.seq, account.head)
     )
+
+
+@lru_cache
+def _opening(on_postgresql: bool) -> Insert:
+    return insert_into(Account, on_postgresql=on_postgresql).on_conflict_do_nothing()
 
 
 @lru_cache

@@ -144,7 +144,7 @@ async def hold(session: Session, transfer: Transfer, now: datetime, expires_at: 
 
 def _check(transfer: Transfer, now: datetime, expires_at: datetime) -> None:
     check(transfer)
-    if transfer.undoes is not None or transfer.may_owe:
+    if transfer.undoes is not None or transfer.may_owe or transfer.moves_debt:
         raise TransferInvalid("a hold neither undoes a transfer nor leaves a debt")
     if expires_at <= now:
         raise TransferInvalid("a hold expires after it is made")

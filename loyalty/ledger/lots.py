@@ -5,7 +5,6 @@ them and writing them is one step.
 """
 
 import uuid
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -152,19 +151,17 @@ async def outstanding(connection: AsyncConnection, member_id: uuid.UUID, transfe
     return int((await connection.execute(_OUTSTANDING, about)).scalar_one())
 
 
-async def last_day_of(session: Session, holders: Collection[uuid.UUID], transfer_id: uuid.UUID) -> datetime | None:
-    """When the last to run out of the points that a transfer took of these members' lots do; None: never."""
+async def days_of(session: Session, member_id: uuid.UUID, transfer_id: uuid.UUID) -> list[datetime | None]:
+    """When the lots run out that a transfer took from; None: never. An empty list: it took from none."""
     found = await session.exec(
         select(PointsLot.expires_at)
         .join(
             PointsLotUse,
             (col(PointsLotUse.member_id) == PointsLot.member_id) & (col(PointsLotUse.lot_id) == PointsLot.lot_id),
         )
-        .where(col(PointsLotUse.member_id).in_(holders), PointsLotUse.transfer_id == transfer_id)
-        .order_by(*_LAST_TO_EXPIRE)
-        .limit(1)
+        .where(PointsLotUse.member_id == member_id, PointsLotUse.transfer_id == transfer_id)
     )
-    return found.first()
+    return list(found)
 
 
 async def due(connection: AsyncConnection, member_id: uuid.UUID, now: datetime) -> int:

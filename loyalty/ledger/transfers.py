@@ -14,6 +14,7 @@ from kit.errors import Conflict, Invalid
 from kit.ids import derived_id
 from loyalty.ledger import entries, lots, policies
 from loyalty.ledger.accounts import (
+    BALANCE_MAX,
     POINTS,
     Account,
     AccountId,
@@ -66,7 +67,8 @@ class Transfer:
 
     Points that it brings members run out at `lots_expire_at`, None: never. With `undoes`, an earlier transfer's id,
     they go back first to the lots which that one took from, and are taken first from the lot which it made. With
-    `may_owe` a debit of a member's points may leave a debt, as deep as his group's policy says: for refunds alone.
+    `may_owe` a debit of a member's points may leave a debt, as deep as his group's policy says: for refunds alone. With
+    `moves_debt` one that is there goes to another member, however deep it is.
     """
 
     transfer_id: uuid.UUID
@@ -75,6 +77,7 @@ class Transfer:
     lots_expire_at: datetime | None = None
     undoes: uuid.UUID | None = None
     may_owe: bool = False
+    moves_debt: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,9 @@ class Posting:
     async def _take_points(self, transfer: Transfer, leg: Leg) -> Move:
         member_id, transfer_id = leg.account.holder_id, transfer.transfer_id
         lowest = -await policies.debt_max(self._session, member_id) if transfer.may_owe else 0
+        if transfer.moves_debt:
+            lowest = -BALANCE_MAX
+            await entries.open_account(self._connection, leg.account)
         asked = (self._connection, leg.account, leg.amount, transfer_id, self._now)
         moved = await entries.take(*asked, lowest=lowest, unless_due=True)
         if moved is None:

@@ -74,6 +74,7 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("value_fen", sa.BigInteger(), nullable=False),
         sa.Column("points_paid", sa.BigInteger(), nullable=False),
+        sa.Column("paid_by", sa.Uuid(), nullable=True),
         sa.Column("stackable", sa.Boolean(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("code_fingerprint", sa.LargeBinary(), nullable=True),

@@ -1,8 +1,11 @@
 """A desk at which members of tests are merged and parted, and value moves between them."""
 
+import asyncio
 import uuid
 from collections import Counter
 from datetime import datetime, timedelta
+
+from sqlalchemy import text
 
 from kit.db import Database
 from kit.vault import Vault
@@ -58,8 +61,7 @@ class Desk:
             return await merges.unmerge(session, made.survivor_id, made.merge_id, now)
 
     async def gather(self, now: datetime = LATER) -> int:
-        async with self.database.writing() as session:
-            return await merges.gather(session, now)
+        return await merges.gather(self.database, lambda: now)
 
     async def points(self, member_id: uuid.UUID) -> int:
         return await self.balance(member_id, ledger.POINTS)
@@ -83,3 +85,13 @@ class Desk:
         async with self.database.reading() as session:
             report = await ledger.verify(session)
         assert report.sound, report.faults
+
+
+async def someone_waits(database: Database) -> None:
+    """Till somebody waits for a row that another transaction holds."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while True:
+        async with database.reading() as session:
+            if (await (await session.connection()).execute(waiting)).scalar_one():
+                return
+        await asyncio.sleep(0.02)

@@ -96,7 +96,7 @@ def _post(
         (AccountId(to_id, move.asset, move.purpose), move.amount),
         lots_expire_at=move.expires_at,
         undoes=undoes,
-        may_owe=move.amount < 0,
+        moves_debt=move.amount < 0,
     )
 
 
@@ -149,7 +149,14 @@ async def gather(house: House, _choose: Choices) -> None:
             if not union.undone:
                 _bring(house, union)
 
-    await house.both(lambda session: merges.gather(session, house.now), expected)
+    async def work(session: Session) -> None:
+        member_id: uuid.UUID | None = uuid.UUID(int=0)
+        while member_id is not None:
+            member_id = await merges.stray_after(session, member_id)
+            if member_id is not None:
+                await merges.bring_stray(session, member_id, house.now)
+
+    await house.both(work, expected)
 
 
 @rule(12)

@@ -13,6 +13,7 @@ from kit.db import Database
 from kit.ids import derived_id
 from loyalty import ledger
 from loyalty.ledger import (
+    BALANCE_MAX,
     POINTS,
     Account,
     AccountId,
@@ -198,6 +199,9 @@ class Model:
                 self._expire(account.holder_id, now)
             policy = self.policies.get(self.groups.get(account.holder_id, 0), Policy())
             lowest = -policy.debt_max_points if points and made.may_owe else 0
+            if made.moves_debt:
+                lowest = -BALANCE_MAX
+                self.put(self.balances, account, self.balances[account])
             if account not in self.balances or self.balances[account] + amount < lowest:
                 raise InsufficientBalance("")
         before = max(self.balances[account], 0)
