@@ -31,26 +31,18 @@ def single(event: EpcisEvent, declared: object) -> dict[str, Any]:
 def query_document(
     events: Sequence[EpcisEvent], contexts: Mapping[uuid.UUID, object], created_at: datetime
 ) -> dict[str, Any]:
-    """An EPCISQueryDocument (EPCIS 2.0, 10.5). A name that two documents declare unlike is declared at its events."""
-    common: dict[str, object] = {}
-    named: dict[str, None] = {STANDARD_CONTEXT: None}
-    apart: set[uuid.UUID] = set()
-    for context_id, declared in contexts.items():
-        told, links = _split(declared)
-        if any(common.get(name, definition) != definition for name, definition in told.items()):
-            apart.add(context_id)
-        else:
-            common |= told
-            named |= dict.fromkeys(links)
-    listed = []
-    for event in events:
-        content = shown(event)
-        if event.context_id in apart:
-            own = _entries(content.pop("@context", []))
-            content = {"@context": [*_entries(contexts[event.context_id]), *own], **content}
-        listed.append(content)
+    """An EPCISQueryDocument (EPCIS 2.0, 10.5).
+
+    Where events came with different contexts, each has its own: what one document declares must not change what the
+    words of another mean.
+    """
+    if len(contexts) == 1:
+        [declared] = contexts.values()
+        common, listed = _joined(_entries(declared)), [shown(event) for event in events]
+    else:
+        common, listed = [STANDARD_CONTEXT], [single(event, contexts[event.context_id]) for event in events]
     return {
-        "@context": [*named, *([common] if common else [])],
+        "@context": common,
         "type": "EPCISQueryDocument",
         "schemaVersion": SCHEMA_VERSION,
         "creationDate": iso(created_at),
@@ -62,20 +54,5 @@ def _entries(declared: object) -> list[Any]:
     return list(declared) if isinstance(declared, list) else [declared]
 
 
-def _split(declared: object) -> tuple[dict[str, object], list[str]]:
-    told: dict[str, object] = {}
-    links: list[str] = []
-    for entry in _entries(declared):
-        if isinstance(entry, dict):
-            told |= entry
-        elif isinstance(entry, str) and entry != STANDARD_CONTEXT:
-            links.append(entry)
-    return told, links
-
-
 def _joined(entries: Sequence[Any]) -> list[Any]:
-    kept: list[Any] = [STANDARD_CONTEXT]
-    for entry in entries:
-        if entry not in kept:
-            kept.append(entry)
-    return kept
+    return list(entries) if STANDARD_CONTEXT in entries else [STANDARD_CONTEXT, *entries]

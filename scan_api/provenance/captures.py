@@ -5,6 +5,7 @@ the document (`GS1-Capture-Error-Behaviour: rollback`); with `proceed` the other
 """
 
 import contextlib
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,18 @@ from kit.errors import NotFound
 from kit.ids import new_id
 from scan_api.provenance import event_rules, repository, vocabulary
 from scan_api.provenance.documents import Document
-from scan_api.provenance.event_hash import event_hash
+from scan_api.provenance.event_hash import event_hash, in_utc
+from scan_api.provenance.event_values import FaultCode
 from scan_api.provenance.repository import EventsRaced, NewEvent, key_of
 from scan_api.provenance.things import name_of, things_of
 
 EVENTS_AT_ONCE_MAX = 1_000
 """Of a document that is captured while its sender waits."""
+THINGS_AT_ONCE_MAX = 20_000
+"""Named by all events of such a document together."""
+IDENTIFIER_BYTES_MAX = 2_000
+"""In UTF-8: what a row of PostgreSQL's indexes has room for."""
+SHOWN_CHARACTERS_MAX = 60
 REFUSED_LISTED_MAX = 100
 """Refused events whose faults are kept with the capture."""
 _REUSED = "an event with this id and other content is there; declare that one an error, and give this one its own id"
@@ -133,11 +140,21 @@ def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Doc
         )
     hash_id = event_hash(event, document.context)
     event_id = event.get("eventID") or hash_id
-    error = event.get("errorDeclaration")
+    digest = bytes.fromhex(hash_id[len(_HASH_BEGINS) : len(_HASH_BEGINS) + _DIGEST_HEX_CHARACTERS])
+    things, error = things_of(event), event.get("errorDeclaration")
+    too_long = next((name for name, _ in [(event_id, None), *things] if _is_too_long(name)), None)
+    if too_long is not None:
+        told = f"An identifier has at most {IDENTIFIER_BYTES_MAX} bytes: {too_long[:SHOWN_CHARACTERS_MAX]}…"
+        return Judged(pointer, (Problem(FaultCode.URI_INVALID, pointer, told),))
+    declared_at = None
+    if error is not None:
+        # What the declaration says is no part of the event's hash.
+        declared_at = in_utc(error["declarationTime"])
+        digest = hashlib.sha256(digest + json.dumps(error, sort_keys=True).encode()).digest()
     values = {
-        "event_key": key_of(brand_id, event_id, None if error is None else error.get("declarationTime")),
+        "event_key": key_of(brand_id, event_id, declared_at, is_hash=event_id == hash_id),
         "event_id": event_id,
-        "digest": bytes.fromhex(hash_id[len(_HASH_BEGINS) : len(_HASH_BEGINS) + _DIGEST_HEX_CHARACTERS]),
+        "digest": digest,
         "type": event["type"],
         "event_time": datetime.fromisoformat(event["eventTime"]),
         "action": event.get("action"),
@@ -148,7 +165,12 @@ def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Doc
         "is_error": error is not None,
         "content": _ENCODE(event),
     }
-    return Judged(pointer, (), NewEvent(values, things_of(event)), hash_id)
+    return Judged(pointer, (), NewEvent(values, things), hash_id)
+
+
+def _is_too_long(identifier: str) -> bool:
+    # A character has at most four bytes.
+    return 4 * len(identifier) > IDENTIFIER_BYTES_MAX and len(identifier.encode()) > IDENTIFIER_BYTES_MAX
 
 
 def _word(value: str | None, words: Mapping[str, str]) -> str | None:

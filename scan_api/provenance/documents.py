@@ -24,6 +24,9 @@ KEPT_CHARACTERS_MAX = 256
 URI_CHARACTERS_MAX = 2_048
 """The scheme and its colon have at most 65 of them."""
 NAME_CHARACTERS_SHOWN_MAX = 60
+CONTEXT_LEVELS_MAX = 16
+SCHEMES = frozenset({"http", "https", "ni", "urn"})
+"""No prefixes: identifiers begin with them."""
 SCHEMA_VERSION = "2.0"
 
 _STANDARD_CONTEXTS = ("https://ref.gs1.org/standards/epcis/", "https://gs1.github.io/EPCIS/")
@@ -316,6 +319,7 @@ def _extended(context: Context, declared: object, pointer: str) -> Context:
     prefixes, terms = dict(context.prefixes), dict(context.terms)
     is_open = context.is_open
     entries = declared if isinstance(declared, list) else [declared]
+    _check_levels(declared, pointer)
     if sum(len(entry) if isinstance(entry, dict) else 1 for entry in entries) > CONTEXT_ENTRIES_MAX:
         raise EpcisDocumentInvalid(
             DocumentFault.CONTEXT_INVALID, pointer, f"It declares more than {CONTEXT_ENTRIES_MAX} names."
@@ -330,9 +334,30 @@ def _extended(context: Context, declared: object, pointer: str) -> Context:
     return Context(MappingProxyType(prefixes), MappingProxyType(terms), is_open, context.ignored)
 
 
+def _check_levels(declared: object, pointer: str) -> None:
+    level = [declared]
+    for _ in range(CONTEXT_LEVELS_MAX):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return
+    raise EpcisDocumentInvalid(
+        DocumentFault.CONTEXT_INVALID, pointer, f"It nests more than {CONTEXT_LEVELS_MAX} levels deep."
+    )
+
+
+def _inside(value: object) -> Sequence[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
 def _declare(entry: Mapping[str, object], prefixes: dict[str, str], terms: dict[str, str]) -> None:
     for name, definition in entry.items():
         uri = definition.get("@id") if isinstance(definition, dict) else definition
+        if name in SCHEMES:
+            raise EpcisDocumentInvalid(
+                DocumentFault.CONTEXT_INVALID, "/@context", f"{name} begins identifiers, and is no prefix."
+            )
         if name.startswith("@") or not isinstance(uri, str):
             continue
         prefix, colon, local = uri.partition(":")

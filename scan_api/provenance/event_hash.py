@@ -208,7 +208,7 @@ def _canonical_text(text: str, context: Context) -> str:
     if prefix in context.prefixes and not local.startswith("//"):
         text = context.prefixes[prefix] + local
     text = vocabulary.web_uri(text)
-    if text.startswith(("urn:epc:", "http")):
+    if text[:4].lower() == "http" or text[:8].lower() == "urn:epc:":
         try:
             return canonical(text)
         except EpcUriInvalid:

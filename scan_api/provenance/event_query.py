@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Uuid, and_, false, literal, or_, tuple_
-from sqlmodel import col, select
+from sqlmodel import col, func, select
 
 from codes.epc_uri import EpcUriInvalid, epc_pattern
 from kit.db import Moment, Session
@@ -83,8 +83,8 @@ def parse(pairs: Sequence[tuple[str, str]]) -> EventQuery:
         values.setdefault(name, []).extend(value.split("|"))
     asked = _Asked()
     for name, some in values.items():
-        if len(some) > VALUES_MAX or "" in some:
-            raise QueryParameterInvalid(f"{name}: 1 to {VALUES_MAX} values, none of them empty")
+        if len(some) > VALUES_MAX or "" in some or any("\0" in value for value in some):
+            raise QueryParameterInvalid(f"{name[:60]}: 1 to {VALUES_MAX} values, none of them empty or with a NUL")
         if name in _PARTS:
             asked.conditions.append(_matching(name, some))
         elif name in _CONDITIONS:
@@ -225,7 +225,7 @@ def _after(_name: str, token: str) -> tuple[datetime, uuid.UUID, int]:
     at, key, count = paging.decode(_LIST_NAME, token, 3)
     try:
         moment = datetime.fromisoformat(str(at))
-        if moment.tzinfo is None or not isinstance(count, int) or not 0 <= count <= COUNT_MAX:
+        if not is_moment(str(at)) or not isinstance(count, int) or not 0 <= count <= COUNT_MAX:
             raise ValueError("no moment")
         return moment, uuid.UUID(str(key)), count
     except ValueError:
@@ -261,8 +261,8 @@ async def find(session: Session, brand_id: int, query: EventQuery) -> EventPage:
     holds = and_(col(EpcisEvent.brand_id) == brand_id, *query.conditions)
     asked = select(EpcisEvent).where(holds)
     if query.count_max is not None:
-        everything = await session.exec(select(EpcisEvent.event_key).where(holds).limit(query.count_max + 1))
-        if len(everything.all()) > query.count_max:
+        some = select(EpcisEvent.event_key).where(holds).limit(query.count_max + 1).subquery()
+        if (await session.exec(select(func.count()).select_from(some))).one() > query.count_max:
             raise TooManyEvents(
                 f"more than {query.count_max:,} events fit", hint="Ask more narrowly, or without maxEventCount."
             )

@@ -76,6 +76,10 @@ def _nothing(value: object, pointer: str, findings: Findings) -> None:
     """`check` has looked at it already."""
 
 
+def _not_here(_value: object, pointer: str, findings: Findings) -> None:
+    findings.add(FaultCode.FIELD_UNKNOWN, pointer, "Events of this type have no such field.")
+
+
 def _instances(value: object, pointer: str, findings: Findings) -> None:
     if isinstance(value, list) and len(value) <= EPCS_PER_EVENT_MAX:
         for item in value:
@@ -312,9 +316,14 @@ _RULES: Mapping[str, Rules] = {
         "ilmd": _ilmd,
     },
 }
+_FIELDS = frozenset().union(*_RULES.values())
 _REQUIRED = ("eventTime", "eventTimeZoneOffset")
 _EVENTS: Mapping[str, Rule] = {
-    kind: values.object_of(rules, (*_REQUIRED, "action") if "action" in rules else _REQUIRED)
+    # A context may give any name another meaning, but not those of the standard's own fields.
+    kind: values.object_of(
+        dict.fromkeys(_FIELDS - rules.keys(), _not_here) | dict(rules),
+        (*_REQUIRED, "action") if "action" in rules else _REQUIRED,
+    )
     for kind, rules in _RULES.items()
 }
 _TOGETHER: Mapping[str, Callable[[Mapping[str, object], Findings], None]] = {

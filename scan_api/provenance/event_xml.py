@@ -15,7 +15,9 @@ from scan_api.provenance import vocabulary
 from scan_api.provenance.documents import (
     CONTEXT_ENTRIES_MAX,
     EVENTS_PER_DOCUMENT_MAX,
+    SCHEMES,
     STANDARD,
+    URI_CHARACTERS_MAX,
     Context,
     Document,
     DocumentFault,
@@ -121,6 +123,11 @@ class _Reader:
         raise EpcisDocumentInvalid(DocumentFault.XML_FORBIDDEN, "", "It has a document type declaration.")
 
     def _namespace(self, prefix: str | None, uri: str | None) -> None:
+        if uri and len(uri) > URI_CHARACTERS_MAX:
+            # Before anything else: the parser hands it out anew with every element.
+            raise EpcisDocumentInvalid(
+                DocumentFault.CONTEXT_INVALID, "", f"A namespace has at most {URI_CHARACTERS_MAX} characters."
+            )
         if not uri or uri in self.spaces or uri == _SCHEMA_INSTANCE or _STANDARD_SPACES.fullmatch(uri):
             return
         if len(self.spaces) >= CONTEXT_ENTRIES_MAX:
@@ -129,7 +136,7 @@ class _Reader:
             )
         # A prefix may mean one thing here and another there; in JSON it has one meaning.
         name, number = prefix or "ns", 1
-        while self.prefixes.get(name, uri) != uri:
+        while name in SCHEMES or self.prefixes.get(name, uri) != uri:
             number += 1
             name = f"{prefix or 'ns'}{number}"
         self.prefixes[name] = uri

@@ -112,9 +112,12 @@ class NewEvent:
         return digest
 
 
-def key_of(brand_id: int, event_id: str, error_declared_at: str | None = None) -> uuid.UUID:
-    """Under what an event of a brand is kept; the declaration of an error by the time when it was declared, too."""
-    identity = f"{brand_id}\x1f{event_id}\x1f{error_declared_at or ''}"
+def key_of(brand_id: int, event_id: str, error_declared_at: str | None = None, *, is_hash: bool = False) -> uuid.UUID:
+    """Under what an event of a brand is kept; the declaration of an error by the time when it was declared, too.
+
+    `is_hash`: the id is the event's own hash id. Nobody can take that from an event by giving it to another.
+    """
+    identity = f"{brand_id}\x1f{event_id}\x1f{error_declared_at or ''}\x1f{'hash' if is_hash else 'given'}"
     return uuid.UUID(bytes=hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
@@ -192,7 +195,8 @@ def _written(value: object) -> str:
 
 async def find(session: Session, brand_id: int, event_id: str) -> EpcisEvent | None:
     """A brand's event by its id or hash id; of one that was declared an error, the event itself."""
-    return await session.get(EpcisEvent, key_of(brand_id, event_id))
+    found = await session.get(EpcisEvent, key_of(brand_id, event_id, is_hash=True))
+    return found or await session.get(EpcisEvent, key_of(brand_id, event_id))
 
 
 async def contexts_of(session: Session, events: Sequence[EpcisEvent]) -> dict[uuid.UUID, Any]:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import math
+import re
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -14,13 +17,21 @@ from kit.errors import Invalid, NotFound
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, OutOfScope, Role
 from scan_api.provenance import answers, captures, documents, event_query, event_xml, repository
-from scan_api.provenance.captures import EVENTS_AT_ONCE_MAX, Capture, Captured, ErrorBehaviour, Outcome
+from scan_api.provenance.captures import (
+    EVENTS_AT_ONCE_MAX,
+    THINGS_AT_ONCE_MAX,
+    Capture,
+    Captured,
+    ErrorBehaviour,
+    Outcome,
+)
 from scan_api.provenance.documents import STANDARD, Document, DocumentFault, EpcisDocumentInvalid
 from scan_api.provenance.event_query import EventQuery
 from scan_api.services import Serve, Services
 
 router = APIRouter(prefix="/epcis", tags=["epcis"])
 
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 VERSIONS = {"GS1-EPCIS-Version": "2.0.0", "GS1-CBV-Version": "2.0.0"}
 LIMITS = {"GS1-EPCIS-Capture-Limit": str(EVENTS_AT_ONCE_MAX)}
 Authorization = Annotated[str | None, Header(description="Bearer fx_…")]
@@ -86,7 +97,7 @@ async def capture_event(request: Request, services: Serve, authorization: Author
 @router.get("/events", summary="Query events")
 async def query_events(request: Request, services: Serve, authorization: Authorization = None) -> Response:
     """The brand's events that fit, newest first. `Link` with rel="next" leads to the next page."""
-    return await _query(services, request, authorization, [])
+    return await _query(services, request, authorization, "/epcis/events", EventQuery())
 
 
 @router.get("/epcs/{epc:path}/events", summary="Events of one thing")
@@ -94,7 +105,8 @@ async def events_of_epc(
     epc: Annotated[str, Path(max_length=2_048)], request: Request, services: Serve, authorization: Authorization = None
 ) -> Response:
     """Events that name the thing: an EPC URN, a Digital Link or a code text, percent-encoded."""
-    return await _query(services, request, authorization, [("MATCH_anyEPC", epc)])
+    also = event_query.parse([("MATCH_anyEPC", epc.replace("|", "%7C"))])
+    return await _query(services, request, authorization, f"/epcis/epcs/{quote(epc, safe='')}/events", also)
 
 
 @router.get("/events/{event_id:path}", summary="One event")
@@ -159,27 +171,45 @@ def _read(brand_id: int, body: bytes, is_xml: bool, is_single: bool) -> tuple[ob
             f"It has {len(document.events):,} events; one capture takes {EVENTS_AT_ONCE_MAX:,}.",
             hint="Send it in parts: what is there already is no harm.",
         )
-    return declared, captures.judge(brand_id, document)
+    judged = captures.judge(brand_id, document)
+    things = sum(len(one.new.things) for one in judged if one.new is not None)
+    if things > THINGS_AT_ONCE_MAX:
+        raise EpcisDocumentInvalid(
+            DocumentFault.TOO_MANY_EVENTS,
+            document.events_at,
+            f"Its events name {things:,} things; those of one capture name {THINGS_AT_ONCE_MAX:,}.",
+            hint="Send it in parts.",
+        )
+    return declared, judged
 
 
 def _parsed(body: bytes) -> Any:
-    def refuse(_constant: str) -> None:
-        raise ValueError("not a number of JSON")
-
     try:
-        return json.loads(body, parse_constant=refuse)
+        text = body.decode("utf-8")
+        parsed = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _HALF_PAIR.search(text) is not None:
+            json.dumps(parsed, ensure_ascii=False).encode("utf-8")  # an escape may be one half of a pair alone
+        return parsed
     except (ValueError, RecursionError):
         raise EpcisDocumentInvalid(
             DocumentFault.NOT_AN_OBJECT, "", "The body is not JSON in UTF-8.", hint="XML has a content type of its own."
         ) from None
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a number of JSON")
+    return number
+
+
 async def _query(
-    services: Services, request: Request, authorization: str | None, also: list[tuple[str, str]]
+    services: Services, request: Request, authorization: str | None, path: str, also: EventQuery
 ) -> Response:
     now = services.clock()
     given = request.query_params.multi_items()
-    query: EventQuery = event_query.parse([*given, *also])
+    query = event_query.parse(given)
+    query = replace(query, conditions=query.conditions + also.conditions)
     async with services.database.reading() as session:
         key = await _key(services, session, authorization, Role.BRAND)
         page = await event_query.find(session, key.brand_id or 0, query)
@@ -188,7 +218,7 @@ async def _query(
     if page.next_token is not None:
         others = [(name, value) for name, value in given if name != "nextPageToken"]
         following = urlencode([*others, ("nextPageToken", page.next_token)])
-        headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+        headers["Link"] = f'<{path}?{following}>; rel="next"'
     return JSONResponse(answers.query_document(page.events, contexts, now), 200, headers)
 
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from scan_api import paging
 from scan_api.middleware import CAPTURE_BODY_BYTES_MAX
-from scan_api.provenance.captures import EVENTS_AT_ONCE_MAX
+from scan_api.provenance.captures import EVENTS_AT_ONCE_MAX, THINGS_AT_ONCE_MAX
 from scan_api.provenance.event_query import PER_PAGE_MAX
 from tests.stand import Stand
 
@@ -296,3 +297,118 @@ def test_names_that_two_documents_declare_unlike_are_declared_at_the_events(stan
         [meaning] = own or declared
         meanings.append(meaning["ex"])
     assert meanings == ["https://one.example/", "https://two.example/"]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"ex:a": "\ud800"}, None),
+        ({"ex:\ud800": 1}, None),
+        ({"epcList": ["urn:x:" + "汉" * 665]}, "uri_invalid"),
+        ({"epcList": ["urn:x:" + "汉" * 664]}, "accepted"),
+        ({"eventID": "urn:x:" + "x" * 1_981}, "accepted"),
+        ({"eventID": "urn:x:" + "x" * 1_982}, "uri_invalid"),
+        ({"@context": {"inputQuantityList": "https://x/y"}, "inputQuantityList": [{"ex:a": 1}]}, "field_unknown"),
+        ({"@context": {"parentID": "https://x/y"}, "parentID": ["a"]}, "field_unknown"),
+        ({"@context": {"urn": "https://evil.example/"}}, "context_invalid"),
+    ],
+)
+def test_no_event_upsets_the_server(stand: Stand, event: dict[str, Any], reason: str | None) -> None:
+    body = json.dumps(document(seen(serial(), **event)))
+    answer = stand.http.post("/epcis/capture", content=body, headers=stand.key("brand"))
+    if reason is None:
+        assert (answer.status_code, answer.json()["code"]) == (400, "EpcisDocumentInvalid")
+        return
+    assert answer.status_code == 202
+    [result] = answer.json()["events"]
+    assert [result["outcome"], *(one["reason"] for one in result["problems"])][-1] == reason
+
+
+def nested(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(levels):
+        inner = {"@x": inner}
+    return inner
+
+
+@pytest.mark.parametrize("context", [nested(16), {"@x": "\ud800"}, {"https": "https://evil.example/"}])
+def test_a_context_that_cannot_be_kept_is_refused(stand: Stand, context: dict[str, Any]) -> None:
+    body = json.dumps(document(seen(serial()), context=[CONTEXT[0], context]))
+    answer = stand.http.post("/epcis/capture", content=body, headers=stand.key("brand"))
+    assert (answer.status_code, answer.json()["code"]) == (400, "EpcisDocumentInvalid")
+
+
+def test_a_number_without_end_is_refused(stand: Stand) -> None:
+    body = json.dumps(document(seen(serial(), **{"ex:a": 7}))).replace(": 7", ": 1e400")
+    answer = stand.http.post("/epcis/capture", content=body, headers=stand.key("brand"))
+    assert (answer.status_code, answer.json()["code"]) == (400, "EpcisDocumentInvalid")
+
+
+@pytest.mark.parametrize(("count", "status"), [(THINGS_AT_ONCE_MAX, 202), (THINGS_AT_ONCE_MAX + 1, 400)])
+def test_things_of_a_capture_are_limited(stand: Stand, count: int, status: int) -> None:
+    items = [f"{URN}{serial()}" for _ in range(count)]
+    sent = document(seen("x", epcList=items[:15_000]), seen("x", epcList=items[15_000:]))
+    assert stand.http.post("/epcis/capture", json=sent, headers=stand.key("brand")).status_code == status
+
+
+def test_nobody_takes_an_events_own_id_by_giving_it_to_another(stand: Stand) -> None:
+    number, elsewhere = serial(), serial()
+    hash_id = stand.http.post("/epcis/capture", json=document(seen(number)), headers=stand.key("other brand")).json()[
+        "events"
+    ][0]["hashID"]
+    assert outcomes(capture(stand, seen(elsewhere, eventID=hash_id), label="logistics")) == ["accepted"]
+    assert outcomes(capture(stand, seen(number))) == ["accepted"]
+    assert outcomes(capture(stand, seen(number, eventID=hash_id))) == ["duplicate"]
+    found = stand.http.get(f"/epcis/events/{quote(hash_id, safe='')}", headers=stand.key("brand")).json()
+    assert found["epcList"] == [URN + number]
+
+
+def test_a_code_text_names_its_item_in_either_case(stand: Stand) -> None:
+    number = serial()
+    texts = [f"{scheme}://ID.EXAMPLE.CN/1{'0' * 160}/01/09506000134352/21/{number}" for scheme in ("https", "HTTPS")]
+    told = [outcomes(capture(stand, seen(number, epcList=[text]))) for text in texts]
+    assert told == [["accepted"], ["duplicate"]]
+
+
+def test_two_declarations_of_an_error_at_one_time_are_two_claims(stand: Stand) -> None:
+    number = serial()
+    capture(stand, seen(number))
+    told = [
+        outcomes(capture(stand, seen(number, errorDeclaration={"declarationTime": at, "reason": reason})))
+        for at, reason in (
+            ("2026-06-03T08:00:00Z", "did_not_occur"),
+            ("2026-06-03T16:00:00.000+08:00", "incorrect_data"),
+        )
+    ]
+    assert told == [["accepted"], ["refused"]]
+
+
+@pytest.mark.parametrize("name", ["EQ_eventID", "EQ_readPoint", "EQ_bizStep", "EQ_disposition", "MATCH_epc"])
+def test_a_nul_is_no_value(stand: Stand, name: str) -> None:
+    answer = query(stand, (name, "a\0b"))
+    assert (answer.status_code, answer.json()["code"]) == (400, "QueryParameterInvalid")
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_made_up_token_is_refused(stand: Stand, at: str) -> None:
+    token = paging.encode("epcis-events", [at, "01a204ac-36b7-7475-a282-4557b79a1701", 1])
+    answer = query(stand, ("nextPageToken", token))
+    assert (answer.status_code, answer.json()["code"]) == (400, "QueryParameterInvalid")
+
+
+def test_events_of_a_thing_with_any_name_are_paged(stand: Stand) -> None:
+    name = f"urn:example:沪/{serial()}"
+    capture(stand, *(seen("x", f"2026-06-0{day}T08:00:00Z", epcList=[name]) for day in (1, 2)))
+    first = stand.http.get(f"/epcis/epcs/{quote(name, safe='')}/events?perPage=1", headers=stand.key("brand"))
+    second = stand.http.get(first.links["next"]["url"], headers=stand.key("brand"))
+    assert [len(events_in(page)) for page in (first, second)] == [1, 1]
+    assert "link" not in second.headers
+
+
+def test_a_namespace_without_end_is_refused(stand: Stand) -> None:
+    xml = f"""<epcis:EPCISDocument xmlns:epcis="urn:epcglobal:epcis:xsd:2" schemaVersion="2.0"
+      creationDate="2026-06-02T08:00:00Z"><EPCISBody xmlns="u:{"x" * 65_536}">{"<b/>" * 16_384}</EPCISBody>
+      </epcis:EPCISDocument>"""
+    headers = stand.key("brand") | {"Content-Type": "application/xml"}
+    answer = stand.http.post("/epcis/capture", content=xml, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "EpcisDocumentInvalid")
