@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from offline_sdk import errors
-from offline_sdk.errors import DeviceError, TrustError, VerifyError
+from offline_sdk.errors import DeviceError, LogError, TrustError, VerifyError
 from offline_sdk.journal import Recorded, Seen
 from offline_sdk.scanner.background import LinkState
 from offline_sdk.scanner.counter import Shown, Tally
@@ -125,7 +125,9 @@ def test_terminal_without_chinese_gets_letters_that_it_has() -> None:
 
 def test_every_error_that_a_scan_can_end_with_has_its_advice() -> None:
     classes = [one for one in vars(errors).values() if isinstance(one, type)]
-    verdicts = {one.code for one in classes if issubclass(one, VerifyError) and not issubclass(one, TrustError)}
+    verdicts = {
+        one.code for one in classes if issubclass(one, VerifyError) and not issubclass(one, TrustError | LogError)
+    }
     journals = {one.code for one in classes if issubclass(one, DeviceError) and one.code.startswith("Journal")}
     said = verdicts - {"VerifyError"} | {"TrustMissing"} | journals - {"JournalBusy", "JournalUnknown"}
     assert set(ADVICE) == said
