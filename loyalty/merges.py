@@ -287,7 +287,6 @@ async def unmerge(session: Session, survivor_id: uuid.UUID, merge_id: uuid.UUID,
         .where(col(PhoneIdentity.member_id) == survivor_id, col(PhoneIdentity.origin_id).in_(family))
         .values(member_id=merged.member_id)
     )
-    await tier_merges.hold_cards(session, merged.member_id)
     await tier_merges.unmerge(session, merge_id, merged.member_id, survivor_id, now)
     await _part_cards(session, made)
     returned = await merge_moves.give_back(session, made, now)

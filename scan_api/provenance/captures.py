@@ -20,10 +20,9 @@ from sqlmodel import Field, SQLModel
 from kit.db import Moment, Session
 from kit.errors import NotFound
 from kit.ids import new_id
-from scan_api.provenance import event_rules, repository, vocabulary
+from scan_api.provenance import event_hash, event_rules, repository, vocabulary
 from scan_api.provenance.documents import Document
-from scan_api.provenance.event_hash import event_hash, in_utc
-from scan_api.provenance.event_values import FaultCode
+from scan_api.provenance.event_values import SHOWN_CHARACTERS_MAX, FaultCode
 from scan_api.provenance.repository import EventsRaced, NewEvent, key_of
 from scan_api.provenance.things import name_of, things_of
 
@@ -33,13 +32,10 @@ THINGS_AT_ONCE_MAX = 20_000
 """Named by all events of such a document together."""
 IDENTIFIER_BYTES_MAX = 2_000
 """In UTF-8: what a row of PostgreSQL's indexes has room for."""
-SHOWN_CHARACTERS_MAX = 60
 REFUSED_LISTED_MAX = 100
 """Refused events whose faults are kept with the capture."""
 _REUSED = "an event with this id and other content is there; declare that one an error, and give this one its own id"
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_HASH_BEGINS = "ni:///sha-256;"
-_DIGEST_HEX_CHARACTERS = 64
 
 
 class CaptureUnknown(NotFound):
@@ -138,9 +134,9 @@ def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Doc
         return Judged(
             pointer, tuple(Problem(fault.code, f"{pointer}{fault.pointer}", fault.message) for fault in faults)
         )
-    hash_id = event_hash(event, document.context)
+    digest = event_hash.digest(event, document.context)
+    hash_id = event_hash.hash_id(digest)
     event_id = event.get("eventID") or hash_id
-    digest = bytes.fromhex(hash_id[len(_HASH_BEGINS) : len(_HASH_BEGINS) + _DIGEST_HEX_CHARACTERS])
     things, error = things_of(event), event.get("errorDeclaration")
     too_long = next((name for name, _ in [(event_id, None), *things] if _is_too_long(name)), None)
     if too_long is not None:
@@ -149,7 +145,7 @@ def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Doc
     declared_at = None
     if error is not None:
         # What the declaration says is no part of the event's hash.
-        declared_at = in_utc(error["declarationTime"])
+        declared_at = event_hash.in_utc(error["declarationTime"])
         digest = hashlib.sha256(digest + json.dumps(error, sort_keys=True).encode()).digest()
     values = {
         "event_key": key_of(brand_id, event_id, declared_at, is_hash=event_id == hash_id),

@@ -108,8 +108,6 @@ class Context:
     names: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
     values: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Canonical forms already worked out, by `event_hash`."""
-    stems: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
-    """What comes before the serial in an item's identifier, and in its canonical one; by `event_hash`."""
     events: dict[str, "Context"] = field(default_factory=dict, compare=False, repr=False)
 
     def expanded(self, name: str) -> str | None:

@@ -26,8 +26,6 @@ EXACT_DIGITS_MAX = 15
 
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-# Serials of letters and digits alone are written alike in URN and link; whether the key is right does not hang on them.
-_ITEM = re.compile(r"(urn:epc:id:sgtin:[0-9]+\.[0-9]+\.|https://[^/?#]+/01/[0-9]{14}/21/)([0-9A-Za-z]{1,20})")
 _NUMBER_STARTS = frozenset("0123456789+-.")
 _SECOND = timedelta(seconds=1)
 
@@ -41,13 +39,22 @@ class EventUnhashable(Invalid):
 
 
 def event_hash(event: Mapping[str, object], context: Context = STANDARD) -> str:
-    """The event's hash id, `ni:///sha-256;…?ver=CBV2.0` (RFC 6920), in the context of its document.
+    """The event's hash id, see `digest` and `hash_id`."""
+    return hash_id(digest(event, context))
+
+
+def hash_id(digest: bytes) -> str:
+    """A digest as an event id, `ni:///sha-256;…?ver=CBV2.0` (RFC 6920)."""
+    return f"ni:///sha-256;{digest.hex()}?ver=CBV2.0"
+
+
+def digest(event: Mapping[str, object], context: Context = STANDARD) -> bytes:
+    """SHA-256 of the event's pre-hash string, in the context of its document.
 
     Left out are `eventID`, `recordTime`, `errorDeclaration`, comments, contexts, and the names in `context.ignored`.
     Raises EventUnhashable.
     """
-    digest = hashlib.sha256(prehash(event, context).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"ni:///sha-256;{digest}?ver=CBV2.0"
+    return hashlib.sha256(prehash(event, context).encode("utf-8", "surrogatepass")).digest()
 
 
 def prehash(event: Mapping[str, object], context: Context = STANDARD) -> str:
@@ -97,20 +104,8 @@ def _epcs(name: str, value: object, context: Context) -> str:
 
 
 def _epc(value: object, context: Context) -> str:
-    """An identifier of a single thing. They hardly recur, but what stands before the serial does."""
-    if not isinstance(value, str):
-        return _text(value, context)
-    match = _ITEM.fullmatch(value)
-    if match is None:
-        return _canonical_text(value.strip(), context)
-    stem, serial = match.groups()
-    base = context.stems.get(stem)
-    if base is None:
-        name = _canonical_text(value, context)
-        base = name[: -len(serial)]
-        if len(context.stems) < VALUES_KEPT_MAX:
-            context.stems[stem] = base
-    return base + serial
+    """An identifier of a single thing: not kept, as they hardly recur."""
+    return _canonical_text(value.strip(), context) if isinstance(value, str) else _text(value, context)
 
 
 def _fields(value: object, table: tuple[tuple[str, _Writer], ...], known: frozenset[str], context: Context) -> str:
