@@ -29,7 +29,7 @@ serve: setup ## Start the API on FANXING_HOME (run `fanxing init` first)
 test: setup ## The test suite (real PostgreSQL from a wheel, real HTTP, real Chromium)
 	$(BIN)/python -m pytest -q -n 3
 
-test-slow: setup ## The long tests: a million mutations, 500,000 steps and 1,000 simulated seeds of loyalty, two in three of the tests on SQLite (all run on PostgreSQL in `make test`), kill -9 of claims, factory and scanner, a Ray cluster, 1,000 keys in a token
+test-slow: setup ## The long tests: a million mutations, 500,000 steps and 1,000 simulated seeds of loyalty, five in six of the tests on SQLite (all run on PostgreSQL in `make test`), kill -9 of claims, factory and scanner, a Ray cluster, 1,000 keys in a token
 	$(BIN)/python -m pytest -q -m slow
 
 fuzz: setup ## Ten million inputs for each reader of strangers' bytes: hours; findings go to var/fuzz
