@@ -8,6 +8,7 @@ has it for event hashes (8.9). Classes are those of CBV 2.0, 8.3. docs/digital-l
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -27,7 +28,7 @@ from codes.epc_schemes import (
 )
 from codes.gs1.dictionary import ELEMENTS
 
-__all__ = ["EpcUriInvalid", "Pattern", "canonical", "epc_pattern", "to_urn"]
+__all__ = ["EpcUriInvalid", "Pattern", "canonical", "epc_pattern", "item_name", "item_names", "to_urn"]
 
 URN_CHARACTERS_MAX: Final = 512
 """The longest URN of any scheme is about 130, all characters escaped."""
@@ -36,9 +37,9 @@ NAMES_KEPT: Final = 16_384
 
 _URN: Final = re.compile(r"(?i:urn:epc:)(id|idpat|class):([a-z]+):(.*)", re.DOTALL)
 # Serials of letters and digits alone are written alike in URN, link and name, and what is before them recurs.
-_ITEM: Final = re.compile(
-    r"(urn:epc:id:sgtin:[0-9]+\.[0-9]+\.|https://[A-Za-z0-9.:-]+/01/[0-9]{14}/21/)([0-9A-Za-z]{1,20})"
-)
+_ITEM_STEM: Final = re.compile(r"urn:epc:id:sgtin:[0-9]+\.[0-9]+\.|https://[A-Za-z0-9.:-]+/01/[0-9]{14}/21/")
+_STEM_CHARACTERS_MAX: Final = 128
+_SERIAL_CHARACTERS_MAX: Final = 20
 _FOREIGN: Final = frozenset({"adi", "bic", "gid", "imovn", "usdod"})
 """EPC schemes that name no GS1 key."""
 _RANGE: Final = re.compile(r"\[([0-9]{1,20})-([0-9]{1,20})\]")
@@ -57,9 +58,9 @@ def canonical(identifier: str) -> str:
     """
     if not isinstance(identifier, str):
         raise EpcUriInvalid("an identifier is text")
-    item = _ITEM.fullmatch(identifier)
-    if item is not None:
-        return _stem(item[1]) + item[2]
+    name = item_name(identifier)
+    if name is not None:
+        return name
     return _kept(identifier) if len(identifier) <= URN_CHARACTERS_MAX else _canonical(identifier)
 
 
@@ -77,10 +78,51 @@ def _canonical(identifier: str) -> str:
 _kept = lru_cache(maxsize=NAMES_KEPT)(_canonical)
 
 
+def item_name(identifier: str) -> str | None:
+    """The same for an item whose serial is of letters and digits alone, as most things are; None for all others.
+
+    What has such a name is a URI, and a single thing.
+    """
+    cut = identifier.rfind("." if identifier[:1] == "u" else "/") + 1
+    serial = identifier[cut:]
+    if cut > _STEM_CHARACTERS_MAX or len(serial) > _SERIAL_CHARACTERS_MAX:
+        return None
+    if not (serial.isalnum() and serial.isascii()):
+        return None
+    stem = _stem(identifier[:cut])
+    return None if stem is None else stem + serial
+
+
+def item_names(identifiers: Iterable[object]) -> list[str] | None:
+    """The names of things that are all such items, in their order; None where one of them is not."""
+    names, begin, stem = [], "", ""
+    for identifier in identifiers:
+        if not isinstance(identifier, str):
+            return None
+        # Mostly they are of one product, and begin alike.
+        if stem and identifier.startswith(begin):
+            serial = identifier[len(begin) :]
+            if len(serial) <= _SERIAL_CHARACTERS_MAX and serial.isalnum() and serial.isascii():
+                names.append(stem + serial)
+                continue
+        name = item_name(identifier)
+        if name is None:
+            return None
+        names.append(name)
+        cut = max(identifier.rfind("."), identifier.rfind("/")) + 1
+        begin, stem = identifier[:cut], name[: cut - len(identifier)]
+    return names
+
+
 @lru_cache(maxsize=NAMES_KEPT)
-def _stem(stem: str) -> str:
-    """What the name of an item begins with, up to its serial."""
-    return _canonical(f"{stem}0")[:-1]
+def _stem(stem: str) -> str | None:
+    """What the name of an item begins with, up to its serial; None where no item is named so."""
+    if _ITEM_STEM.fullmatch(stem) is None:
+        return None
+    try:
+        return _canonical(f"{stem}0")[:-1]
+    except EpcUriInvalid:
+        return None
 
 
 def _name(link: DigitalLink) -> str:

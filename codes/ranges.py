@@ -24,7 +24,7 @@ from offline_sdk.code_text import ORDER_DIGITS
 
 RANGES_PER_CALL_MAX = 1_000
 RANGES_PER_ORDER_MAX = 100_000
-"""Of either layer."""
+"""Of each layer."""
 HOLDER_CHARACTERS_MAX = 60
 _SERIAL_DIGITS = ORDER_DIGITS + ITEM_DIGITS
 
@@ -59,6 +59,7 @@ class Layer(StrEnum):
 
     STATE = "state"
     ALLOTMENT = "allotment"
+    LOT = "lot"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,7 +91,7 @@ class OrderRange(SQLModel, table=True):
         ),
         CheckConstraint(
             "(layer = 'state' AND value IN ('active', 'voided')) OR "
-            f"(layer = 'allotment' AND length(value) BETWEEN 1 AND {HOLDER_CHARACTERS_MAX})",
+            f"(layer IN ('allotment', 'lot') AND length(value) BETWEEN 1 AND {HOLDER_CHARACTERS_MAX})",
             name="value",
         ),
     )
@@ -160,6 +161,16 @@ async def release(session: Session, order: CodeOrder, ranges: Sequence[IndexRang
     ranges = await _lock(session, order, ranges)
     found = await _marks(session, order, Layer.ALLOTMENT, ranges)
     return await _paint(session, order, Layer.ALLOTMENT, ranges, None, found)
+
+
+async def bind_lot(session: Session, order: CodeOrder, ranges: Sequence[IndexRange], lot: str) -> list[IndexRange]:
+    """Bind parts of an order to a lot, whatever they were bound to. Returns those that were not of it.
+
+    Raises RangeInvalid, RangesUsedUp, and OrderStateForbids for a recalled order.
+    """
+    ranges = await _lock(session, order, ranges)
+    found = await _marks(session, order, Layer.LOT, ranges)
+    return await _paint(session, order, Layer.LOT, ranges, lot, found)
 
 
 async def check_printable(session: Session, order: CodeOrder, ranges: Sequence[IndexRange]) -> None:

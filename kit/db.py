@@ -5,7 +5,7 @@ Domain code receives an open session and never commits; whoever opened the sessi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -195,6 +195,16 @@ async def driver_connection(session: Session) -> psycopg.AsyncConnection[object]
     connection = (await (await session.connection()).get_raw_connection()).driver_connection
     assert isinstance(connection, psycopg.AsyncConnection)
     return connection
+
+
+async def copy_lines(session: Session, table: Table, lines: Sequence[str]) -> None:
+    """Write rows with all columns of a table by PostgreSQL's COPY, a tenth of the cost of INSERT.
+
+    A line is a row in COPY's text format (PostgreSQL manual, COPY, "Text Format"), without its end.
+    """
+    into = f"COPY {table.name} ({', '.join(column.name for column in table.columns)}) FROM STDIN"
+    async with (await driver_connection(session)).cursor() as cursor, cursor.copy(into) as copy:
+        await copy.write("\n".join([*lines, ""]))
 
 
 def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:

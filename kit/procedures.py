@@ -4,7 +4,7 @@ A procedure is written once, as SQL that both databases understand. PostgreSQL k
 `fanxing init`; SQLite, which is in this process and where a round trip costs nothing, runs its statements one by one.
 
 In the SQL `:name` is a parameter or what an earlier step gave, `[[…]]` is for PostgreSQL alone (row locks, mostly), and
-`= ANY(:name)` asks for one of a list of ids.
+`= ANY(:name)` asks for one of a list of ids or texts.
 """
 
 import hashlib
@@ -48,6 +48,7 @@ class Kind(StrEnum):
     BIGINT = "bigint"
     INTEGER = "integer"
     TEXT = "text"
+    TEXTS = "text[]"
     BYTES = "bytea"
     MOMENT = "timestamp with time zone"
     JSON = "json"
@@ -60,12 +61,17 @@ _TYPES: dict[Kind, TypeEngine[Any]] = {
     Kind.BIGINT: sa.BigInteger(),
     Kind.INTEGER: sa.Integer(),
     Kind.TEXT: sa.Text(),
+    Kind.TEXTS: sa.Text(),
     Kind.BYTES: sa.LargeBinary(),
     Kind.MOMENT: Moment(),
     Kind.JSON: sa.JSON(none_as_null=True),
     Kind.BOOLEAN: sa.Boolean(),
 }
 
+_LISTS: dict[Kind, TypeEngine[Any]] = {
+    Kind.UUIDS: postgresql.ARRAY(sa.Uuid()),
+    Kind.TEXTS: postgresql.ARRAY(sa.Text()),
+}
 
 # PostgreSQL gives moments in the session's time zone, and a list of rows as JSON.
 _FROM_ROW: Mapping[Kind, Callable[[Any], Any]] = {Kind.MOMENT: lambda moment: moment.astimezone(UTC)}
@@ -89,7 +95,7 @@ class Step:
 
     `gives` names what the statement returns, in order, for later steps and for the answer. `refusal` is raised when it
     returns no row, or changes none. With `collects`, all rows of a SELECT are one value of that name for the answer, a
-    list with a list for each row; `gives` then tells what a row holds, of any kind but bytes and UUID[].
+    list with a list for each row; `gives` then tells what a row holds, of any kind but bytes and lists.
     """
 
     sql: str
@@ -222,7 +228,7 @@ class Procedure:
     def _statement(self, step: Step, *, on_postgresql: bool) -> sa.TextClause | sa.TextualSelect:
         sql = _FOR_POSTGRESQL.sub(r"\1" if on_postgresql else "", step.sql).strip()
         sql = sql if on_postgresql else _ANY.sub(r"IN (SELECT value FROM json_each(\1))", sql)
-        types = _TYPES | ({Kind.UUIDS: postgresql.ARRAY(sa.Uuid())} if on_postgresql else {})
+        types = _TYPES | (_LISTS if on_postgresql else {})
         used = dict.fromkeys(_PLACE.findall(sql))
         statement = sa.text(sql).bindparams(*(sa.bindparam(name, type_=types[self.kinds[name]]) for name in used))
         return statement.columns(*(sa.column(name, _TYPES[kind]) for name, kind in step.gives.items()))
@@ -240,6 +246,8 @@ async def call(session: Session, procedure: Procedure, values: Mapping[str, Any]
         for name, kind in procedure.parameters.items():
             if kind is Kind.UUIDS:
                 known[name] = json.dumps([one.hex for one in known[name]])  # as sqlalchemy.Uuid stores them here
+            elif kind is Kind.TEXTS:
+                known[name] = json.dumps(known[name])
     connection = await session.connection()
     for step, statement in zip(procedure.steps, procedure.statements[on_postgresql], strict=True):
         if (step.when and not known[step.when]) or not str(statement):

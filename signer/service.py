@@ -27,6 +27,19 @@ from signer.keys import (
     take_turn,
 )
 
+__all__ = [
+    "CustodyError",  # custody's own, for those who may not reach into it
+    "FileCustodyAccess",
+    "KmsCustodyAccess",
+    "PrivateKeyMissing",
+    "SigningAccess",
+    "SigningKeyNotActive",
+    "SigningService",
+    "TokenCustodyAccess",
+    "custody_access",
+    "with_file_custody",
+]
+
 _ANY_NAME = "reach"  # there need be no key of it: a custody that says so was reached
 
 

@@ -224,7 +224,11 @@ async def test_a_recalled_order_refuses_every_change(session: Session, order: Co
 async def test_an_allotment_alone_costs_scans_no_query(database: Database, session: Session, order: CodeOrder) -> None:
     asked: list[str] = []
     await ranges.allot(session, order, [IndexRange(0, 9)], "印刷厂 1")
-    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+
+    def note(*call: Any) -> None:
+        asked.append(call[2])
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     assert await ranges.state_at(session, order, 5) is ItemState.DORMANT
     assert asked == []
     await ranges.activate(session, order, [IndexRange(0, 9)])
@@ -232,6 +236,7 @@ async def test_an_allotment_alone_costs_scans_no_query(database: Database, sessi
     asked.clear()
     assert await ranges.state_at(session, order, 5) is ItemState.ACTIVE
     assert len(asked) == 1
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("holder", ["x", "x" * HOLDER_CHARACTERS_MAX])

@@ -142,6 +142,7 @@ async def test_a_task_cancelled_at_any_statement_leaves_no_lock(database: Databa
     event.listen(database.engine.sync_engine, "before_cursor_execute", strike)
     victim, left = asyncio.create_task(work()), statement
     await asyncio.wait([victim])
+    event.remove(database.engine.sync_engine, "before_cursor_execute", strike)
     # The cancelled task is still referred to here, and with it everything on its stack.
     async with database.writing() as session:
         session.add(note())

@@ -19,14 +19,14 @@ COUNTING = Procedure(
     {"name": Kind.UUID, "names": Kind.UUIDS, "amount": Kind.BIGINT, "limit": Kind.BIGINT, "twice": Kind.BOOLEAN},
     [
         Step(
-            "INSERT INTO tally (name, total) VALUES (:name, :amount) ON CONFLICT (name) DO UPDATE "
-            "SET total = tally.total + excluded.total WHERE tally.total < :limit RETURNING total",
+            "INSERT INTO scores (name, total) VALUES (:name, :amount) ON CONFLICT (name) DO UPDATE "
+            "SET total = scores.total + excluded.total WHERE scores.total < :limit RETURNING total",
             gives={"total": Kind.BIGINT},
             refusal="TooMany",
         ),
-        Step("UPDATE tally SET total = total + :total WHERE name = :name", when="twice", refusal="Lost"),
-        Step("SELECT 1 FROM tally WHERE name = :name [[FOR UPDATE]]", refusal="Gone"),
-        Step("SELECT count(*) FROM tally WHERE name = ANY(:names)", gives={"known": Kind.BIGINT}),
+        Step("UPDATE scores SET total = total + :total WHERE name = :name", when="twice", refusal="Lost"),
+        Step("SELECT 1 FROM scores WHERE name = :name [[FOR UPDATE]]", refusal="Gone"),
+        Step("SELECT count(*) FROM scores WHERE name = ANY(:names)", gives={"known": Kind.BIGINT}),
     ],
     ("total", "known"),
 )
@@ -36,7 +36,7 @@ COLLECTING = Procedure(
     [
         Step("SELECT :now AS met", gives={"met": Kind.MOMENT}),
         Step(
-            "SELECT name, total, total > 2, NULL, :now FROM tally WHERE total >= :least ORDER BY total DESC",
+            "SELECT name, total, total > 2, NULL, :now FROM scores WHERE total >= :least ORDER BY total DESC",
             gives={
                 "name": Kind.UUID,
                 "total": Kind.BIGINT,
@@ -46,7 +46,7 @@ COLLECTING = Procedure(
             },
             collects="found",
         ),
-        Step("SELECT total FROM tally", gives={"total": Kind.BIGINT}, collects="besides", when="also"),
+        Step("SELECT total FROM scores", gives={"total": Kind.BIGINT}, collects="besides", when="also"),
     ],
     ("met", "found", "besides"),
     writes=False,
@@ -59,24 +59,24 @@ def values(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def tally(database: Database) -> Database:
+async def scores(database: Database) -> Database:
     async with database.writing() as session:
         connection = await session.connection()
-        await connection.execute(text("DROP TABLE IF EXISTS tally"))
+        await connection.execute(text("DROP TABLE IF EXISTS scores"))
         kind = "uuid" if database.engine.dialect.name == "postgresql" else "text"
-        await connection.execute(text(f"CREATE TABLE tally (name {kind} PRIMARY KEY, total bigint NOT NULL)"))
+        await connection.execute(text(f"CREATE TABLE scores (name {kind} PRIMARY KEY, total bigint NOT NULL)"))
     await procedures.install(database, [COUNTING, COLLECTING])
     return database
 
 
 @pytest.fixture(params=["in a session", "at once in a session", "by a caller"])
-async def run(request: pytest.FixtureRequest, tally: Database) -> Any:
+async def run(request: pytest.FixtureRequest, scores: Database) -> Any:
     """Every way of running a procedure, each in a transaction of its own."""
-    caller = Caller(tally)
+    caller = Caller(scores)
 
     async def in_session(procedure: Procedure = COUNTING, **changes: Any) -> dict[str, Any]:
         way = procedures.call if request.param == "in a session" else procedures.call_at_once
-        async with tally.writing() as session:
+        async with scores.writing() as session:
             return await way(session, procedure, values(**changes))
 
     async def by_caller(procedure: Procedure = COUNTING, **changes: Any) -> dict[str, Any]:
@@ -88,28 +88,28 @@ async def run(request: pytest.FixtureRequest, tally: Database) -> Any:
 
 async def stored(database: Database) -> list[int]:
     async with database.reading() as session:
-        return list((await (await session.connection()).execute(text("SELECT total FROM tally"))).scalars())
+        return list((await (await session.connection()).execute(text("SELECT total FROM scores"))).scalars())
 
 
-async def test_every_way_gives_the_same_answer_and_leaves_the_same_rows(run: Any, tally: Database) -> None:
+async def test_every_way_gives_the_same_answer_and_leaves_the_same_rows(run: Any, scores: Database) -> None:
     assert await run() == {"total": 2, "known": 1}
     assert await run() == {"total": 4, "known": 1}
-    assert await stored(tally) == [4]
+    assert await stored(scores) == [4]
 
 
-async def test_a_refusal_undoes_everything_and_says_which_step_it_was(run: Any, tally: Database) -> None:
+async def test_a_refusal_undoes_everything_and_says_which_step_it_was(run: Any, scores: Database) -> None:
     await run(amount=4)
     with pytest.raises(Refused) as refusal:
         await run()
     assert refusal.value.name == "TooMany"
-    assert await stored(tally) == [4]
+    assert await stored(scores) == [4]
 
 
 async def test_a_step_runs_only_when_its_parameter_says_so_and_uses_what_earlier_ones_gave(
-    run: Any, tally: Database
+    run: Any, scores: Database
 ) -> None:
     assert (await run(amount=1, twice=True))["total"] == 1
-    assert await stored(tally) == [2]
+    assert await stored(scores) == [2]
 
 
 async def test_all_rows_of_a_step_are_one_value_of_its_kinds(run: Any) -> None:
@@ -126,8 +126,8 @@ async def test_all_rows_of_a_step_are_one_value_of_its_kinds(run: Any) -> None:
     assert sorted(nothing["besides"]) == [[2], [3]]
 
 
-async def test_callers_at_the_same_time_get_one_row_each_their_turn(tally: Database) -> None:
-    caller = Caller(tally, connections=8)
+async def test_callers_at_the_same_time_get_one_row_each_their_turn(scores: Database) -> None:
+    caller = Caller(scores, connections=8)
     answers = await asyncio.gather(*(caller.call(COUNTING, values(amount=1, limit=100)) for _ in range(40)))
     await caller.close()
     assert sorted(answer["total"] for answer in answers) == list(range(1, 41))
@@ -144,17 +144,18 @@ async def test_an_installation_without_the_function_is_told_what_to_do(database:
     await procedures.check(database, [other])
 
 
-async def test_a_connection_that_the_server_closed_is_not_used_again(tally: Database) -> None:
-    if tally.engine.dialect.name == "sqlite":
+async def test_a_connection_that_the_server_closed_is_not_used_again(scores: Database) -> None:
+    if scores.engine.dialect.name == "sqlite":
         return  # it has no connections that somebody else could close
-    caller = Caller(tally, connections=1)
+    caller = Caller(scores, connections=1)
     await caller.call(COUNTING, values(limit=100))
-    url = tally.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = scores.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as other:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         other.execute(f"SELECT pg_terminate_backend(pid) {others}")
         while other.execute(f"SELECT 1 {others}").fetchone():  # it takes them a moment
             await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # they are off the list before they have hung up
     assert (await caller.call(COUNTING, values(limit=100)))["total"] == 4
     await caller.close()
 
