@@ -5,20 +5,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
-from . import program
+from . import evidence_audit, program
+from .audit_arguments import EXIT_ALTERED, EXIT_WHOLE, add_policy, cosigners, moment, parsed, policy_of, read, unusable
 from .errors import LogError
 from .transparency.checkpoint import Policy, SignedCheckpoint
 from .transparency.export import CHECKPOINT_FILE, Export
 from .transparency.history import Audit, audit
-from .transparency.note import KEY_CHARS_MAX, NOTE_BYTES_MAX, VerifierKey
-
-EXIT_WHOLE: Final = 0
-EXIT_ALTERED: Final = 1
-EXIT_UNUSABLE: Final = 2
+from .transparency.note import NOTE_BYTES_MAX
 
 BAR_CHARS: Final = 32
 TELL_EVERY_S: Final = 0.2
@@ -29,14 +25,17 @@ EXPORT is a folder or a zip with the files checkpoint, tile/... and tile/entries
 tlog-tiles), and events.ndjson with each leaf's record, one a line, where the log gives it.
 KEY is a verifier key such as log.example.cn/fanxing+0123abcd+AQ..., or a file that holds one.
 
+`fanxing-audit evidence FILE.zip --key KEY` checks an evidence bundle instead: some records, and what proves them. See
+`fanxing-audit evidence --help`. (A folder that is named evidence is written ./evidence.)
+
 exit status:
   0  all entries, records and tiles are as the log signed them
   1  something was altered, removed, put in or not signed; the first leaf that it touches is named
   2  bad usage, or the export or a key cannot be read; the reason is on stderr
 
-With --json the outcome is one object with the keys whole, origin, size, root, witnesses, entries, events and findings;
-a finding has the keys change, index, index_max, count, file, offset and message. Leaves are counted from 0. How far the
-work is goes to stderr, objects with the keys done, total, rate and remaining_s.
+With --json the outcome is one object with the keys whole, origin, size, root, witnesses, entries, events, erased and
+findings; a finding has the keys change, index, index_max, count, file, offset and message. Leaves are counted from 0.
+How far the work is goes to stderr, objects with the keys done, total, rate and remaining_s.
 """
 
 
@@ -47,27 +46,20 @@ def run() -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the arguments ask and return the exit status; argparse exits by itself on bad usage (status 2)."""
-    parser = _parser()
-    wanted = parser.parse_args(arguments)
-    if wanted.threshold is not None and not 0 <= wanted.threshold <= len(wanted.witness):
-        parser.error("--threshold is above the number of --witness")
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A log's name must not stop the program on a terminal that cannot show it.
-            stream.reconfigure(errors="backslashreplace")
+    if arguments and arguments[0] == evidence_audit.COMMAND:
+        return evidence_audit.main(arguments[1:])
+    wanted = parsed(_parser(), arguments)
     try:
-        witnesses = tuple(map(_key, wanted.witness))
-        threshold = len(witnesses) if wanted.threshold is None else wanted.threshold
-        policy = Policy(_key(wanted.key), witnesses, threshold)
-        since = [SignedCheckpoint.read(_read(path, NOTE_BYTES_MAX)) for path in wanted.since]
+        policy = policy_of(wanted)
+        since = [SignedCheckpoint.read(read(path, NOTE_BYTES_MAX)) for path in wanted.since]
         with Export(wanted.export) as export:
             outcome = _audit(export, policy, since, as_json=wanted.json)
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _unusable(f"cannot read a file: {error}")
+        return unusable(f"cannot read a file: {error}")
     except LogError as error:
-        return _unusable(f"{error.code}: {error.message}")
+        return unusable(f"{error.code}: {error.message}")
     if wanted.json:
         print(json.dumps(_as_json(outcome), indent=1))
     else:
@@ -88,11 +80,12 @@ def _sentences(outcome: Audit) -> list[str]:
     head = outcome.checkpoint
     if not outcome.is_whole:
         return [f"{finding.change.value.upper()}: {finding.message}" for finding in outcome.findings]
-    witnesses = ", ".join(f"{key.name} at {_time(at)}" for key, at in outcome.witnesses)
     events = "no records beside them" if outcome.events is None else f"{outcome.events:,} records"
+    if outcome.erased:
+        events += f" ({outcome.erased:,} of them erased, which only the entry is left of)"
     return [
         f"WHOLE: {outcome.entries:,} entries of {head.origin}, {events}, root {head.root.hex()}",
-        f"cosigned by {witnesses}" if witnesses else "cosigned by no witness that was asked for",
+        cosigners(outcome.witnesses),
     ]
 
 
@@ -103,15 +96,12 @@ def _as_json(outcome: Audit) -> dict[str, Any]:
         "origin": head.origin,
         "size": head.size,
         "root": head.root.hex(),
-        "witnesses": [{"name": key.name, "at": _time(at)} for key, at in outcome.witnesses],
+        "witnesses": [{"name": key.name, "at": moment(at)} for key, at in outcome.witnesses],
         "entries": outcome.entries,
         "events": outcome.events,
+        "erased": outcome.erased,
         "findings": [finding.as_json() for finding in outcome.findings],
     }
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Progress:
@@ -152,24 +142,6 @@ class _Progress:
         print(f"\r{line:<100}", end="", file=self._stream, flush=True)
 
 
-def _key(text: str) -> VerifierKey:
-    """The key of an argument: its text, or the file that holds it."""
-    if "+" in text and not Path(text).is_file():
-        return VerifierKey.read(text)
-    return VerifierKey.read(_read(Path(text), KEY_CHARS_MAX).decode("utf-8", "surrogateescape").strip())
-
-
-def _read(path: Path, bytes_max: int) -> bytes:
-    """Read a file, or one byte more than is allowed of it, which its reader then refuses."""
-    with path.open("rb") as file:
-        return file.read(bytes_max + 1)
-
-
-def _unusable(reason: str) -> int:
-    print(f"fanxing-audit: {reason}", file=sys.stderr)
-    return EXIT_UNUSABLE
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fanxing-audit",
@@ -178,13 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("export", metavar="EXPORT", type=Path, help="the export: a folder or a zip")
-    parser.add_argument("--key", metavar="KEY", required=True, help="the log's verifier key")
-    parser.add_argument(
-        "--witness", metavar="KEY", action="append", default=[], help="a witness's verifier key; may be repeated"
-    )
-    parser.add_argument(
-        "--threshold", metavar="N", type=int, help="how many of the witnesses must have cosigned (default: all of them)"
-    )
+    add_policy(parser)
     parser.add_argument(
         "--since",
         metavar="FILE",

@@ -190,6 +190,12 @@ class WitnessesMissed(LogError):
     code: ClassVar[str] = "WitnessesMissed"
 
 
+class EvidenceRefused(LogError):
+    """A file is no evidence bundle, or has more files or bytes than are read of one; nothing of it was looked at."""
+
+    code: ClassVar[str] = "EvidenceRefused"
+
+
 class WitnessUnusable(LogError):
     """A witness's folder, key or record cannot be read, is not whole, is open to other users, or is in use."""
 

@@ -5,6 +5,7 @@ tlog-cosignature, tlog-witness and tlog-proof. Nothing here reads a clock or a p
 """
 
 from .checkpoint import Checkpoint, Cosigned, Policy, SignedCheckpoint
+from .commitment import Opening, commitment_of, committed_entry
 from .evidence import Evidence
 from .frontier import Frontier, Grown, Tile
 from .note import Note, NoteSignature, SignatureType, VerifierKey, read_signature_lines
@@ -37,6 +38,7 @@ __all__ = [
     "Head",
     "Note",
     "NoteSignature",
+    "Opening",
     "Policy",
     "SignatureType",
     "SignedCheckpoint",
@@ -46,6 +48,8 @@ __all__ = [
     "Tiles",
     "VerifierKey",
     "Witness",
+    "commitment_of",
+    "committed_entry",
     "consistency_path",
     "decode_entries",
     "encode_entries",

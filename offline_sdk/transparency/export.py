@@ -39,7 +39,7 @@ class Export:
         self._folder = path
         self._zip: zipfile.ZipFile | None = None
         if not path.is_dir():
-            with _whole_zip():
+            with whole_zip():
                 self._zip = zipfile.ZipFile(path)
 
     def __enter__(self) -> Self:
@@ -70,12 +70,12 @@ class Export:
             stream = self._open(EVENTS_FILE)
         except (FileNotFoundError, KeyError):
             return None
-        return _lines(stream)
+        return lines_of(stream)
 
     def _read(self, name: str, bytes_max: int) -> bytes | None:
         """Read a file, or one byte more than is allowed of it, which its reader then refuses."""
         try:
-            with self._open(name) as file, _whole_zip():
+            with self._open(name) as file, whole_zip():
                 return file.read(bytes_max + 1)
         except (FileNotFoundError, NotADirectoryError, KeyError):
             return None
@@ -83,13 +83,14 @@ class Export:
     def _open(self, name: str) -> BinaryIO:
         if self._zip is None:
             return (self._folder / name).open("rb")
-        with _whole_zip():
+        with whole_zip():
             return io.BufferedReader(self._zip.open(name))  # type: ignore[type-var] # it is a RawIOBase in all but name
 
 
-def _lines(stream: BinaryIO) -> Iterator[Line]:
+def lines_of(stream: BinaryIO) -> Iterator[Line]:
+    """The lines of a file, which is closed behind the last one. Raises LogMalformed when its zip is damaged."""
     offset = 0
-    with stream, _whole_zip():
+    with stream, whole_zip():
         while line := stream.readline(RECORD_BYTES_MAX + 1):
             start, content = offset, line.removesuffix(b"\n")
             offset += len(line)
@@ -100,7 +101,7 @@ def _lines(stream: BinaryIO) -> Iterator[Line]:
 
 
 @contextmanager
-def _whole_zip() -> Iterator[None]:
+def whole_zip() -> Iterator[None]:
     """Have what a damaged or a locked zip raises be LogMalformed."""
     try:
         yield

@@ -9,6 +9,7 @@ from itertools import islice
 
 from ..errors import CheckpointUntrusted, LogMalformed, WitnessesMissed
 from .checkpoint import Checkpoint, Policy, SignedCheckpoint
+from .commitment import COMMITTED_ENTRY, ERASED_LINE, OPENING_LINE, Opening
 from .diagnosis import first_wrong_entry
 from .export import EVENTS_FILE, Export, Line
 from .findings import AHEAD, Bundle, Change, Finding, bundle_of, change_of, first_difference
@@ -29,6 +30,7 @@ class Reading:
     tile_finding: Finding | None = None
     event_finding: Finding | None = None
     events: int | None = None
+    erased: int = 0
     old_roots: dict[int, bytes] = field(default_factory=dict)
     """The roots that the entries lead to at the sizes of the older checkpoints, as far as they were read."""
 
@@ -41,7 +43,8 @@ class Reading:
 class Audit:
     """The outcome of an audit: the export's checkpoint, who cosigned it and when, and the findings, the worst first.
 
-    `entries` counts those that were read; `events` the lines of `events.ndjson`, None where there is none.
+    `entries` counts those that were read; `events` the lines of `events.ndjson`, None where there is none; `erased`
+    those of them that only say that a record was erased: nothing can be verified of it but that there was one.
     """
 
     checkpoint: Checkpoint
@@ -49,6 +52,7 @@ class Audit:
     entries: int
     events: int | None
     findings: tuple[Finding, ...]
+    erased: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -84,7 +88,7 @@ def audit(
     else:
         findings += [_rewritten(old) for old in olds if reading.leads_elsewhere(old)]
         findings += [found for found in (reading.event_finding, reading.tile_finding) if found is not None]
-    return Audit(head, witnesses, reading.frontier.size, reading.events, tuple(findings))
+    return Audit(head, witnesses, reading.frontier.size, reading.events, tuple(findings), reading.erased)
 
 
 def read(export: Export, size: int, old_sizes: Sequence[int], progress: Progress) -> Reading:
@@ -114,7 +118,7 @@ def read(export: Export, size: int, old_sizes: Sequence[int], progress: Progress
             _compare(export, edge, content, reading)
     if events is not None:
         events.end(size)
-        reading.event_finding, reading.events = events.finding, events.count
+        reading.event_finding, reading.events, reading.erased = events.finding, events.count, events.erased
     return reading
 
 
@@ -188,7 +192,7 @@ class _Events:
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
         self._differing: tuple[int, list[Line], list[bytes]] | None = None
-        self.count = 0
+        self.count = self.erased = 0
         self.finding: Finding | None = None
 
     def compare(self, bundle: Bundle) -> None:
@@ -199,7 +203,7 @@ class _Events:
             self._explain(bundle.entries)
             return
         lines = self._next(len(bundle.entries))
-        found = [_entry_of(line) for line in lines]
+        found = [self._entry_at(line, entry) for line, entry in zip(lines, bundle.entries, strict=False)]
         if found != bundle.entries:
             at = first_difference(found, bundle.entries)
             # How it came is told with the next bundle, so that there is something to compare with.
@@ -214,6 +218,13 @@ class _Events:
             if extra:
                 self._found("inserted", size, None, extra[0].offset)
         self.count += sum(1 for _ in self._lines)
+
+    def _entry_at(self, line: Line, entry: bytes) -> bytes:
+        """The entry of a line where `entry` is wanted: a record that was erased has whatever was committed to."""
+        if line.content == ERASED_LINE and entry.startswith(COMMITTED_ENTRY):
+            self.erased += 1
+            return entry
+        return _entry_of(line)
 
     def _next(self, count: int) -> list[Line]:
         lines = list(islice(self._lines, count))
@@ -233,10 +244,12 @@ class _Events:
 
 
 def _entry_of(line: Line) -> bytes:
-    """The entry of a record; one that can be no record is like no entry."""
+    """The entry of a record or of an opening; one that can be no record is like no entry."""
     if line.content is None:
         return b""
     try:
+        if line.content.startswith(OPENING_LINE):
+            return Opening.read(line.content).entry
         return entry_of(line.content)
     except LogMalformed:
         return leaf_hash(line.content)

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Final, Self
 
 from ..errors import LogMalformed, TileMissing
+from .commitment import COMMITTED_ENTRY, OPENING_LINE
 from .tree import HASH_BYTES, TREE_SIZE_MAX, Subtree, check_whole, row_root
 
 TILE_HEIGHT: Final = 8
@@ -134,11 +135,11 @@ def check_tile(content: bytes, tile: TileId) -> bytes:
 def entry_of(record: bytes) -> bytes:
     """The entry of a record: itself, or `sha-256:` and its digest in hex where it is longer than an entry can be.
 
-    So that no record passes for another one, no record may begin with `sha-256:`; JSON objects do not. Raises
-    LogMalformed.
+    So that no record passes for another one, no record may begin with `sha-256:`, as a commitment does, or as the line
+    of an opening does. Raises LogMalformed.
     """
-    if record.startswith(_DIGEST_ENTRY):
-        raise LogMalformed("a record that begins with sha-256: could pass for the digest of another one")
+    if record.startswith((_DIGEST_ENTRY, COMMITTED_ENTRY, OPENING_LINE)):
+        raise LogMalformed("a record that begins with sha-256:, or as a commitment does, could pass for another one")
     return record if len(record) <= ENTRY_BYTES_MAX else _DIGEST_ENTRY + sha256(record).hexdigest().encode()
 
 

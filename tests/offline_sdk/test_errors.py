@@ -38,6 +38,7 @@ def test_error_codes_are_these_and_no_others() -> None:
         "ProofWrong",
         "CheckpointUntrusted",
         "WitnessesMissed",
+        "EvidenceRefused",
         "WitnessUnusable",
     ]
 

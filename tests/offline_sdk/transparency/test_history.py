@@ -396,7 +396,7 @@ def test_the_program_prints_json(export: Path, tmp_path: Path) -> None:
     done = run(zipped(export, tmp_path / "export.zip"), "--key", str(LOG.key), "--json", cwd=tmp_path)
     told = json.loads(done.stdout)
     assert done.returncode == 1
-    assert list(told) == ["whole", "origin", "size", "root", "witnesses", "entries", "events", "findings"]
+    assert list(told) == ["whole", "origin", "size", "root", "witnesses", "entries", "events", "erased", "findings"]
     assert told["findings"] == [
         {
             "change": "entry_altered",
