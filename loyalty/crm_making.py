@@ -2,16 +2,16 @@
 
 import asyncio
 import gc
+import multiprocessing
 import os
-import pickle
-import subprocess
-import sys
+import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing.connection import Connection
 from typing import Any, Protocol, cast
 
 from kit.vault import Vault
@@ -22,7 +22,7 @@ from loyalty.crm_sealing import Additions, Aim, Enrolled, Numbers, Staging
 AHEAD_MAX = 3
 """Chunks that wait, prepared, for the database."""
 ALONE_FROM_CHUNKS = 3
-"""From so many chunks on another process pays: it takes a second to start, and then leaves a core to the database."""
+"""From so many chunks on another process pays: it leaves a core to the database."""
 _KEPT = 2 * AHEAD_MAX + 4
 """Chunks whose rows are remembered after they were made: more than can be on their way."""
 
@@ -130,53 +130,50 @@ class _Here:
 class _Elsewhere:
     """In a process that has nothing else to do, and ends when this one does.
 
-    It loads this module and what that needs, and not, as `multiprocessing` would, the command once more.
+    It is forked: what this process has loaded takes a second and a half to load again. The child touches none of the
+    connections, threads and streams that it finds.
     """
 
     def __init__(self, job: Job) -> None:
-        begin = f"import sys; sys.path[:] = {sys.path!r}; from loyalty import crm_making; crm_making.serve()"
-        self._process = subprocess.Popen(  # noqa: S603 - this Python
-            [sys.executable, "-c", begin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._process.stdin is not None
-        pickle.dump(job, self._process.stdin)
+        fork = multiprocessing.get_context("fork")
+        self._pipe, theirs = fork.Pipe()
+        self._process = fork.Process(target=_serve, args=(job, theirs, self._pipe), daemon=True)
+        self._process.start()
+        theirs.close()
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        pickle.dump((name, arguments), self._process.stdin)
-        self._process.stdin.flush()
-        answer, error = pickle.load(self._process.stdout)  # noqa: S301 - what our own process writes
+        self._pipe.send((name, arguments))
+        answer, error = self._pipe.recv()
         if error is not None:
             raise cast("Exception", error)
         return answer
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.join()
+        self._process.close()
 
 
-def serve() -> None:
-    """Be the maker of another process: a job from standard input, then a question and an answer each until its end."""
-    questions = sys.stdin.buffer
-    # Whatever else is printed must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+def _serve(job: Job, pipe: Connection, end_of_parent: Connection) -> None:
+    """Be the maker of another process: a question and an answer each until that process hangs up."""
+    end_of_parent.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Rows by the hundred thousand and no circle among them: looking for circles would take a third of the time.
     gc.disable()
-    maker = _Maker(pickle.load(questions))  # noqa: S301 - what our own process writes
-    while True:
-        try:
-            name, arguments = pickle.load(questions)  # noqa: S301
-        except EOFError:
-            return
-        answer, raised = None, None
-        try:
-            answer = getattr(maker, name)(*arguments)
-        except Exception as error:
-            raised = error
-        pickle.dump((answer, raised), answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+    maker = _Maker(job)
+    try:
+        while True:
+            name, arguments = pipe.recv()
+            answer, raised = None, None
+            try:
+                answer = getattr(maker, name)(*arguments)
+            except Exception as error:
+                raised = error
+            pipe.send((answer, raised))
+    except (EOFError, OSError):
+        # Not by way of what this process inherited: streams to be flushed twice, handlers of the other's exit.
+        os._exit(0)
 
 
 class Making:

@@ -5,7 +5,6 @@ same webhook-id, by which the receiver knows it.
 """
 
 import asyncio
-import contextlib
 import random
 import uuid
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import httpx2
 import structlog
 from sqlalchemy import case, delete, exists, func, literal, or_, true, update
 from sqlmodel import col, select
@@ -24,38 +22,23 @@ from kit.db import Database, Moment, Session, insert
 from kit.errors import FanxingError
 from kit.outbox import OutboxMessage
 from kit.vault import Vault
-from loyalty import web_targets, webhooks
-from loyalty.web_targets import Targets, WebTargetRefused
+from loyalty import webhooks
+from loyalty.web_posts import GONE, Attempt, Poster, Rounds, attempted
+from loyalty.web_targets import Targets
 from loyalty.webhooks import DeliveryState, Disabled, WebhookDelivery, WebhookEndpoint
 
-TIMEOUT_S: Final = 10.0
-"""For a whole attempt: name, connection, TLS, request, and the head of the answer."""
 RETRY_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
 """After each failed attempt but the last: ten attempts within 75 h 35 min, up to a tenth more by chance."""
 LEASE: Final = timedelta(seconds=30)
 """Well above the time-out: nobody else sends a message while this worker does."""
 IN_FLIGHT_PER_ENDPOINT: Final = 8
 ENDPOINTS_AT_ONCE_MAX: Final = 32
-IDLE_WAIT_S: Final = 0.5
 DISABLE_AFTER_FAILURES: Final = 20
 DISABLE_AFTER: Final = timedelta(days=1)
 """An endpoint is disabled when so many attempts in a row failed, over so long a time."""
 DELIVERIES_KEPT: Final = timedelta(days=30)
 _USER_AGENT: Final = "Fanxing-Webhooks/1"
-_GONE: Final = 410
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How one attempt ended: the answer's status, or in a word why there was none."""
-
-    status: int | None
-    error: str | None
-
-    @property
-    def got_through(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,48 +56,20 @@ class Worker:
     def __init__(self, database: Database, vault: Vault, targets: Targets, clock: Clock) -> None:
         self._database = database
         self._vault = vault
-        self._targets = targets
         self._clock = clock
-        # The bare transport follows no redirects, keeps no cookies, and asks no proxy of the environment, which would
-        # connect to addresses that nobody looked at. Connections are not kept: the pool knows them by address, and one
-        # whose certificate was for one name must not carry what is meant for another.
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-        self._transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
-        self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._poster = Poster(targets, _USER_AGENT)
+        self._rounds = Rounds(
+            self._topics_due, self.send_due, ENDPOINTS_AT_ONCE_MAX, what="webhooks", whose="an endpoint"
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, or the task is cancelled. What goes wrong is logged and tried again."""
-        async with self._transport:
-            try:
-                while not stop.is_set():
-                    try:
-                        await self._begin_rounds()
-                    except Exception:
-                        _log.exception("webhooks not looked at, will try again")
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), IDLE_WAIT_S)
-            finally:
-                for task in self._at_work.values():
-                    task.cancel()
-                await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+        async with self._poster:
+            await self._rounds.run(stop)
 
-    async def _begin_rounds(self) -> None:
-        """Start a round for each endpoint that has something due and none under way."""
-        self._at_work = {topic: task for topic, task in self._at_work.items() if not task.done()}
+    async def _topics_due(self) -> Sequence[str]:
         async with self._database.reading() as session:
-            due = await _topics_due(session, self._clock())
-        for topic in due:
-            if topic not in self._at_work and len(self._at_work) < ENDPOINTS_AT_ONCE_MAX:
-                self._at_work[topic] = asyncio.create_task(self._round(topic))
-
-    async def _round(self, topic: str) -> None:
-        """Send an endpoint's due messages, a few at a time, as long as all get through; then others have their turn."""
-        try:
-            while await self.send_due(topic):
-                pass
-        except Exception:
-            # The leases bring the messages back.
-            _log.exception("webhooks of an endpoint put off", topic=topic)
+            return await _topics_due(session, self._clock())
 
     async def send_due(self, topic: str) -> bool:
         """Send up to 8 due messages of one endpoint at once; whether there were so many and all got through."""
@@ -134,44 +89,24 @@ class Worker:
         if job.endpoint is None or job.endpoint.disabled_at is not None:
             return None
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await self._send(job.endpoint, job)
-        except TimeoutError:
-            return Attempt(None, f"no answer in {TIMEOUT_S:.0f} s")
-        except WebTargetRefused as error:
-            return Attempt(None, error.message)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            # The class alone: messages quote addresses.
-            return Attempt(None, type(error).__name__)
+            return await attempted(self._send(job.endpoint, job))
         except FanxingError as error:
             _log.error("webhook not signed", code=error.code, endpoint_id=str(job.endpoint.endpoint_id))
             return Attempt(None, error.code)
 
     async def _send(self, endpoint: WebhookEndpoint, job: _Job) -> Attempt:
-        web_targets.check_url(endpoint.url, webhooks.URL_CHARACTERS_MAX, self._targets)
-        target = await web_targets.resolve(endpoint.url, self._targets)
-        now, body = self._clock(), job.body.encode()
-        timestamp_s = int(now.timestamp())
-        request = httpx2.Request(
-            "POST",
-            target.url,
-            content=body,
-            headers={
-                "host": target.authority,
-                "content-type": "application/json",
-                "user-agent": _USER_AGENT,
+        body = job.body.encode()
+
+        def headers() -> dict[str, str]:
+            now = self._clock()
+            timestamp_s = int(now.timestamp())
+            return {
                 "webhook-id": str(job.event_id),
                 "webhook-timestamp": str(timestamp_s),
                 "webhook-signature": webhooks.signature(self._vault, endpoint, job.event_id, timestamp_s, body, now),
-            },
-            extensions={"sni_hostname": target.host, "timeout": httpx2.Timeout(TIMEOUT_S).as_dict()},
-        )
-        # As a stream: the status is all that matters, so a body of any length is left where it is.
-        answer = await self._transport.handle_async_request(request)
-        try:
-            return Attempt(answer.status_code, None)
-        finally:
-            await answer.aclose()
+            }
+
+        return await self._poster.post(endpoint.url, webhooks.URL_CHARACTERS_MAX, body, headers)
 
 
 async def _topics_due(session: Session, now: datetime) -> Sequence[str]:
@@ -288,7 +223,7 @@ async def _missed(session: Session, endpoint_id: uuid.UUID, attempt: Attempt, no
     failing_for_long = (failures >= DISABLE_AFTER_FAILURES) & (
         col(WebhookEndpoint.failing_since) <= now - DISABLE_AFTER
     )
-    gone = attempt.status == _GONE
+    gone = attempt.status == GONE
     why = Disabled.GONE if gone else Disabled.FAILING
     is_over = true() if gone else failing_for_long
     changed = await session.exec(

@@ -73,6 +73,8 @@ class WebhookKind(StrEnum):
     ORDER_FAILED = "order.failed"
     CLAIM_MADE = "claim.made"
     DRAW_PLAYED = "draw.played"
+    RECALL_ORDERED = "recall.ordered"
+    RECALL_WITHDRAWN = "recall.withdrawn"
     PING = "webhook.ping"
 
 

@@ -303,10 +303,11 @@ async def _replace(session: Session, order: Order, by: uuid.UUID) -> bool:
 
 
 async def flag(session: Session, order: Order, attention: Attention | None) -> None:
-    """Have an operator look at the order; None: he has."""
-    await session.exec(
-        update(Order)
-        .where(col(Order.member_id) == order.member_id, col(Order.order_id) == order.order_id)
-        .values(attention=attention)
-        .execution_options(synchronize_session=False)
-    )
+    """Have an operator look at the order; None: he has. What cost more than was planned stays till then."""
+    statement = update(Order).where(col(Order.member_id) == order.member_id, col(Order.order_id) == order.order_id)
+    if attention is not None:
+        statement = statement.where(
+            col(Order.attention).is_(None)
+            | col(Order.attention).not_in([Attention.LATE_COMPLETION, Attention.DELIVERED_TWICE])
+        )
+    await session.exec(statement.values(attention=attention).execution_options(synchronize_session=False))

@@ -87,10 +87,11 @@ def rows(count: int, columns: Sequence[Column]) -> bytes:
     uneven = [column for column in lists if not _is_even(column)]
     if not count or not uneven:
         return _alike(count, columns) if count else b""
-    lengths = list(zip(*([-1 if value is None else len(value) for value in column] for column in uneven), strict=True))
+    lengths = np.array([[-1 if value is None else len(value) for value in column] for column in uneven])
+    kinds, kind_of = np.unique(lengths, axis=1, return_inverse=True)
     return b"".join(
-        _alike(sum(chosen), [_chosen(column, chosen) for column in columns])
-        for chosen in ([one == kind for one in lengths] for kind in sorted(set(lengths)))
+        _alike(int(chosen.sum()), [_chosen(column, chosen) for column in columns])
+        for chosen in (kind_of == kind for kind in range(kinds.shape[1]))
     )
 
 
@@ -102,10 +103,10 @@ def _is_even(column: Column) -> bool:
     return len({len(value) for value in column if value is not None}) <= 1
 
 
-def _chosen(column: Column, chosen: list[bool]) -> Column:
+def _chosen(column: Column, chosen: NDArray[np.bool_]) -> Column:
     if column is None or isinstance(column, bytes):
         return column
-    return column[np.array(chosen)] if isinstance(column, np.ndarray) else list(compress(column, chosen))
+    return column[chosen] if isinstance(column, np.ndarray) else list(compress(column, chosen.tolist()))
 
 
 def _alike(count: int, columns: Sequence[Column]) -> bytes:

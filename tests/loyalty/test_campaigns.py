@@ -125,7 +125,7 @@ async def test_fifty_members_claim_one_item_and_one_gets_it(
     await assert_sound(database)
 
 
-@pytest.mark.parametrize("stripes", [1, 3, 16])
+@pytest.mark.parametrize("stripes", [1, pytest.param(3, marks=pytest.mark.slow), 16])
 async def test_fifty_claims_of_a_budget_for_twenty_give_exactly_twenty(
     database: Database, make_member: MakeMember, make_campaign: MakeCampaign, make_claim: MakeClaim, stripes: int
 ) -> None:

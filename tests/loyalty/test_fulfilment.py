@@ -129,14 +129,22 @@ async def test_workers_side_by_side_send_each_order_once(
     assert {order["submissions"] for order in simulator.statistics()["by_order"].values()} == {1}
 
 
+_MOMENTS = ("before_cursor_execute", "commit")
+
+
 class Axe:
     """Stops a worker at the n-th thing that it does to the database: a statement or a commit."""
 
     def __init__(self, database: Database) -> None:
         self._left = 0
         self._victim: asyncio.Task[int] | None = None
-        for moment in ("before_cursor_execute", "commit"):
-            event.listen(database.engine.sync_engine, moment, self._strike)
+        self._engine = database.engine.sync_engine
+        for moment in _MOMENTS:
+            event.listen(self._engine, moment, self._strike)
+
+    def lay_down(self) -> None:
+        for moment in _MOMENTS:
+            event.remove(self._engine, moment, self._strike)
 
     def raise_over(self, victim: asyncio.Task[int], blows: int) -> None:
         self._victim, self._left = victim, blows
@@ -166,6 +174,7 @@ async def test_a_worker_stopped_anywhere_leaves_nothing_undone_or_done_twice(
         axe.raise_over(worker, 0)
         world.clock.move(LEASE)
         await world.work_until_done(carrier)
+    axe.lay_down()
     # Lease, begin, settle: fifteen statements and three commits at the least.
     assert blows > 18
     await world.assert_same_story(simulator.statistics())

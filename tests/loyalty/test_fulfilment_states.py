@@ -10,7 +10,18 @@ from sqlmodel import select, text, update
 from kit.db import Database, Session
 from kit.vault import Vault
 from loyalty import fulfilment
-from loyalty.fulfilment import Attention, Effect, Order, OrderKind, OrderNotRepeatable, OrderState, Report, Teller, Word
+from loyalty.fulfilment import (
+    Attention,
+    Effect,
+    Order,
+    OrderKind,
+    OrderNotRepeatable,
+    OrderState,
+    Report,
+    Teller,
+    Word,
+    steps,
+)
 from loyalty.fulfilment.states import NEXT, OPEN, Place, place_of
 from loyalty.ledger import InsufficientBalance, Purpose
 from tests.loyalty.fulfilment_world import FUNDS, NOW, MakeMember, MovingClock, World
@@ -172,6 +183,16 @@ async def test_an_order_that_failed_is_placed_anew_once(world: World, make_membe
     # The provider delivers the first after all: both may arrive, and somebody has to look.
     await tell(world, order_id, Word.COMPLETED, 2)
     assert (await world.order(order_id)).attention == Attention.DELIVERED_TWICE
+    # Whatever a statement says of it later, that is seen till somebody has looked.
+    for flagged, seen in (
+        (Attention.NOT_ON_STATEMENT, Attention.DELIVERED_TWICE),
+        (None, None),
+        (Attention.NOT_ON_STATEMENT, Attention.NOT_ON_STATEMENT),
+        (Attention.STATE_DIFFERS, Attention.STATE_DIFFERS),
+    ):
+        async with world.database.writing() as session:
+            await steps.flag(session, old, flagged)
+        assert (await world.order(order_id)).attention == seen
 
 
 async def test_an_order_that_did_not_fail_is_not_placed_anew(world: World, make_member: MakeMember) -> None:

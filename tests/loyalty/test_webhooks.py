@@ -24,7 +24,7 @@ from kit.db import Database, Session
 from kit.outbox import OutboxMessage
 from kit.paging import Position
 from kit.vault import Vault
-from loyalty import web_targets, webhook_worker, webhooks
+from loyalty import web_posts, web_targets, webhook_worker, webhooks
 from loyalty.web_targets import WebTargetRefused
 from loyalty.webhook_worker import DISABLE_AFTER, DISABLE_AFTER_FAILURES, RETRY_AFTER, Worker
 from loyalty.webhooks import (
@@ -307,7 +307,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(room: Room, receiver: Receiv
 async def test_an_answer_that_does_not_come_in_time_is_a_failure(
     room: Room, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_worker, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(web_posts, "TIMEOUT_S", 1.0)
     endpoint, _ = await room.add(f"{receiver.url}/slow/x")
     await room.emit()
     await room.worker().send_due(endpoint.topic)

@@ -280,7 +280,7 @@ async def take_back(house: House, choose: Choices) -> None:
         if held.points_paid:
             moved += [(SPENT_POINTS, -held.points_paid), (points_of(member_id), held.points_paid)]
         undoes = held_id if held.points_paid else None
-        house.post(house.new_id(), *moved, lots_expire_at=_paid_till(house, member_id, held_id), undoes=undoes)
+        house.post(house.new_id(), *moved, lots_expire_at=_paid_till(house, held_id), undoes=undoes)
         held.state = BenefitState.REVERSED
         if held.benefit.kind == BenefitKind.POOL and not seen:
             held.code = None
@@ -291,16 +291,17 @@ async def take_back(house: House, choose: Choices) -> None:
         house.again(work)
 
 
-def _paid_till(house: House, member_id: uuid.UUID, held_id: uuid.UUID) -> datetime | None:
-    """The last day of the points that paid a benefit, by the member or whoever was merged into him; None: never."""
-    family = [member_id, *(merged for merged, survivor in house.merged_into.items() if survivor == member_id)]
+def _paid_till(house: House, held_id: uuid.UUID) -> datetime | None:
+    """The last day of the points that paid a benefit, whoever paid with them; None: never."""
     days = [
         house.books.lots[member][lot_id].expires_at
-        for member in family
-        for lot_id in house.books.uses.get((member, held_id), {})
+        for (member, transfer_id), used in house.books.uses.items()
+        if transfer_id == held_id
+        for lot_id in used
     ]
-    known = [day for day in days if day is not None]
-    return max(known) if known and len(known) == len(days) else None
+    if not days:
+        return house.expiry()
+    return max((day for day in days if day is not None), default=None)
 
 
 @rule(3)

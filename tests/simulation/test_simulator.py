@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 SLOW_SEEDS, SEEDS_A_TEST = 1_000, 50
 
 
-@pytest.mark.parametrize("seed", range(10))
+# 988 delivers an order after it was replaced, and leaves it out of the statement.
+@pytest.mark.parametrize("seed", [0, 1, 2, 988])
 def test_carrier_orders_and_books_tell_one_story(seed: int, tmp_path: Path, sqlite_template: Path) -> None:
     assert simulation.run(seed, tmp_path / "run.db", sqlite_template).turns > 0
 

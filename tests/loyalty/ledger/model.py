@@ -158,8 +158,9 @@ class Model:
 
     def expire_due(self, now: datetime) -> tuple[int, int]:
         members = sorted(member for member in self.lots if self._due(member, now))
-        due = [key for key, (_, at, state) in self.holds.items() if state is HoldState.PENDING and at <= now]
-        for transfer_id in due:
+        due = [(at, key) for key, (_, at, state) in self.holds.items() if state is HoldState.PENDING and at <= now]
+        # In this order: what comes back first pays a debt, and its lots stay used.
+        for _, transfer_id in sorted(due):
             self.release(transfer_id, now, HoldState.EXPIRED)
         for member_id in members:
             self._expire(member_id, now)
