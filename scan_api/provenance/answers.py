@@ -8,20 +8,21 @@ from typing import Any, Final
 
 from kit.clock import iso
 from scan_api.provenance.documents import SCHEMA_VERSION
+from scan_api.provenance.event_rows import EventRow
 from scan_api.provenance.repository import EpcisEvent
 
 STANDARD_CONTEXT: Final = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 QUERY_NAME: Final = "SimpleEventQuery"
 
 
-def shown(event: EpcisEvent) -> dict[str, Any]:
+def shown(event: EpcisEvent | EventRow) -> dict[str, Any]:
     """The event as it was sent, with the moment at which it was recorded here (EPCIS 2.0, 7.4.1)."""
     content: dict[str, Any] = json.loads(event.content)
     content["recordTime"] = iso(event.record_time)
     return content
 
 
-def single(event: EpcisEvent, declared: object) -> dict[str, Any]:
+def single(event: EpcisEvent | EventRow, declared: object) -> dict[str, Any]:
     """One event by itself, with its context."""
     content = shown(event)
     own = _entries(content.pop("@context", []))
@@ -29,7 +30,11 @@ def single(event: EpcisEvent, declared: object) -> dict[str, Any]:
 
 
 def query_document(
-    events: Sequence[EpcisEvent], contexts: Mapping[uuid.UUID, object], created_at: datetime
+    events: Sequence[EpcisEvent | EventRow],
+    contexts: Mapping[uuid.UUID, object],
+    created_at: datetime,
+    query_name: str = QUERY_NAME,
+    subscription_id: uuid.UUID | None = None,
 ) -> dict[str, Any]:
     """An EPCISQueryDocument (EPCIS 2.0, 10.5).
 
@@ -41,12 +46,15 @@ def query_document(
         common, listed = _joined(_entries(declared)), [shown(event) for event in events]
     else:
         common, listed = [STANDARD_CONTEXT], [single(event, contexts[event.context_id]) for event in events]
+    results: dict[str, Any] = {"queryName": query_name}
+    if subscription_id is not None:
+        results["subscriptionID"] = str(subscription_id)
     return {
         "@context": common,
         "type": "EPCISQueryDocument",
         "schemaVersion": SCHEMA_VERSION,
         "creationDate": iso(created_at),
-        "epcisBody": {"queryResults": {"queryName": QUERY_NAME, "resultsBody": {"eventList": listed}}},
+        "epcisBody": {"queryResults": {**results, "resultsBody": {"eventList": listed}}},
     }
 
 

@@ -6,36 +6,39 @@ the document (`GS1-Capture-Error-Behaviour: rollback`); with `proceed` the other
 
 import contextlib
 import hashlib
-import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from msgspec import Struct
 from sqlalchemy import JSON, CheckConstraint, Column, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col, select
 
+from codes import log_queue
+from codes.log_queue import NewEntry
+from kit.clock import iso
 from kit.db import Moment, Session
 from kit.errors import NotFound
 from kit.ids import new_id
-from scan_api.provenance import event_hash, event_rules, repository, vocabulary
+from scan_api.provenance import event_reading, lots, packing, repository
 from scan_api.provenance.documents import Document
-from scan_api.provenance.event_values import SHOWN_CHARACTERS_MAX, FaultCode
-from scan_api.provenance.repository import EventsRaced, NewEvent, key_of
-from scan_api.provenance.things import name_of, things_of
+from scan_api.provenance.event_reading import Reader, Reading
+from scan_api.provenance.event_values import Fault
+from scan_api.provenance.repository import EventContext, EventsRaced, NewEvent, key_of
 
 EVENTS_AT_ONCE_MAX = 1_000
 """Of a document that is captured while its sender waits."""
+BYTES_AT_ONCE_MAX = 8 * 1024 * 1024
 THINGS_AT_ONCE_MAX = 20_000
 """Named by all events of such a document together."""
-IDENTIFIER_BYTES_MAX = 2_000
-"""In UTF-8: what a row of PostgreSQL's indexes has room for."""
+IDENTIFIER_BYTES_MAX = event_reading.IDENTIFIER_BYTES_MAX
 REFUSED_LISTED_MAX = 100
 """Refused events whose faults are kept with the capture."""
 _REUSED = "an event with this id and other content is there; declare that one an error, and give this one its own id"
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class CaptureUnknown(NotFound):
@@ -93,17 +96,24 @@ class Capture(SQLModel, table=True):
     caller_id: uuid.UUID
     behaviour: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=Moment)
-    finished_at: datetime = Field(sa_type=Moment)
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+    """None while it is worked on in the background."""
     success: bool
     accepted: int
     duplicates: int
     refused: int
     refusals: list[dict[str, Any]] = Field(sa_column=Column(JSON, nullable=False))
     """The first 100 refused events."""
+    events: int | None = None
+    """Of its document; None while nobody has counted them."""
+    position: int = 0
+    """How many of them have been judged, or, with `proceed`, dealt with."""
+    attempts: int = 0
+    """How often a worker took it up. Also the lease's number: what a worker writes counts only while it is the last."""
+    lease_until: datetime | None = Field(default=None, sa_type=Moment)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True, gc=False):
     """An event of a document: what is wrong with it, or how it is kept."""
 
     pointer: str
@@ -120,61 +130,34 @@ class Captured:
     results: Sequence[Result]
 
 
-def judge(brand_id: int, document: Document) -> list[Judged]:
-    """Every event of a document by itself, without a look at what is there: checked, hashed, named.
+def judge(brand_id: int, document: Document, first: int = 0, last: int | None = None) -> list[Judged]:
+    """The events of a document from `first` up to `last`, each by itself, without a look at what is there.
 
-    Nothing but work: a hundred microseconds an event.
+    Checked, hashed and named: nothing but work, some tens of microseconds an event.
     """
-    return [_judged(brand_id, pointer, event, document) for pointer, event in document.located()]
+    some, reader = document.events[first:last], Reader(document.context)
+    return [_judged(brand_id, document.pointer(index), reader.read(event)) for index, event in enumerate(some, first)]
 
 
-def _judged(brand_id: int, pointer: str, event: Mapping[str, Any], document: Document) -> Judged:
-    faults = event_rules.check(event, document.context)
-    if faults:
-        return Judged(
-            pointer, tuple(Problem(fault.code, f"{pointer}{fault.pointer}", fault.message) for fault in faults)
-        )
-    digest = event_hash.digest(event, document.context)
-    hash_id = event_hash.hash_id(digest)
-    event_id = event.get("eventID") or hash_id
-    things, error = things_of(event), event.get("errorDeclaration")
-    too_long = next((name for name, _ in [(event_id, None), *things] if _is_too_long(name)), None)
-    if too_long is not None:
-        told = f"An identifier has at most {IDENTIFIER_BYTES_MAX} bytes: {too_long[:SHOWN_CHARACTERS_MAX]}…"
-        return Judged(pointer, (Problem(FaultCode.URI_INVALID, pointer, told),))
-    declared_at = None
-    if error is not None:
-        # What the declaration says is no part of the event's hash.
-        declared_at = event_hash.in_utc(error["declarationTime"])
-        digest = hashlib.sha256(digest + json.dumps(error, sort_keys=True).encode()).digest()
+def _judged(brand_id: int, pointer: str, read: Reading | Sequence[Fault]) -> Judged:
+    if not isinstance(read, Reading):
+        return _refused(pointer, read)
+    event_id = read.event_id or read.hash_id
     values = {
-        "event_key": key_of(brand_id, event_id, declared_at, is_hash=event_id == hash_id),
+        "event_key": key_of(brand_id, event_id, read.declared_at, is_hash=event_id == read.hash_id),
         "event_id": event_id,
-        "digest": digest,
-        "type": event["type"],
-        "event_time": datetime.fromisoformat(event["eventTime"]),
-        "action": event.get("action"),
-        "biz_step": _word(event.get("bizStep"), vocabulary.BUSINESS_STEPS),
-        "disposition": _word(event.get("disposition"), vocabulary.DISPOSITIONS),
-        "read_point": _place(event.get("readPoint")),
-        "biz_location": _place(event.get("bizLocation")),
-        "is_error": error is not None,
-        "content": _ENCODE(event),
+        "digest": read.digest,
+        "type": read.type,
+        "event_time": read.event_time,
+        **read.columns,
+        "is_error": read.declared_at is not None,
+        "content": read.content,
     }
-    return Judged(pointer, (), NewEvent(values, things), hash_id)
+    return Judged(pointer, (), NewEvent(values, read.things), read.hash_id)
 
 
-def _is_too_long(identifier: str) -> bool:
-    # A character has at most four bytes.
-    return 4 * len(identifier) > IDENTIFIER_BYTES_MAX and len(identifier.encode()) > IDENTIFIER_BYTES_MAX
-
-
-def _word(value: str | None, words: Mapping[str, str]) -> str | None:
-    return None if value is None else words.get(value, value)
-
-
-def _place(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None or "id" not in value else name_of(value["id"])
+def _refused(pointer: str, faults: Sequence[Fault]) -> Judged:
+    return Judged(pointer, tuple(Problem(fault.code, f"{pointer}{fault.pointer}", fault.message) for fault in faults))
 
 
 async def capture(
@@ -187,36 +170,51 @@ async def capture(
     now: datetime,
 ) -> Captured:
     """Keep what can be kept of a judged document, in the caller's transaction. `declared` is its `@context`."""
-    capture_id = new_id()
-    shared = {
-        "brand_id": brand_id,
-        "capture_id": capture_id,
-        "context_id": await repository.keep_context(session, declared),
-        "record_time": now,
-    }
-    results = await _keep(session, judged, behaviour, shared)
-    counts = {outcome: sum(result.outcome is outcome for result in results) for outcome in Outcome}
-    made_capture = Capture(
+    made = Capture(
         brand_id=brand_id,
-        capture_id=capture_id,
+        capture_id=new_id(),
         caller_id=caller_id,
         behaviour=behaviour,
         created_at=now,
         finished_at=now,
-        success=not counts[Outcome.REFUSED],
-        accepted=counts[Outcome.ACCEPTED],
-        duplicates=counts[Outcome.DUPLICATE],
-        refused=counts[Outcome.REFUSED],
-        refusals=[asdict(one) for one in results if one.outcome is Outcome.REFUSED][:REFUSED_LISTED_MAX],
+        success=True,
+        accepted=0,
+        duplicates=0,
+        refused=0,
+        refusals=[],
+        events=len(judged),
+        position=len(judged),
     )
-    session.add(made_capture)
+    results = await keep(session, judged, behaviour, await shared(session, made, declared, now))
+    counts = Counter(result.outcome for result in results)
+    made.accepted, made.duplicates, made.refused = (
+        counts[outcome] for outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED)
+    )
+    made.success = not made.refused
+    made.refusals = [asdict(one) for one in results if one.outcome is Outcome.REFUSED][:REFUSED_LISTED_MAX]
+    session.add(made)
     await session.flush()
-    return Captured(made_capture, results)
+    return Captured(made, results)
 
 
-async def _keep(
+async def shared(session: Session, capture: Capture, declared: object, now: datetime) -> dict[str, Any]:
+    """What the rows of all events of a capture have in common, and `context_sha256`, which only their leaves tell."""
+    context_id = await repository.keep_context(session, declared)
+    # As it is stored: its id, a UUID of version 5, commits to nothing, for two texts with one SHA-1 can be made.
+    stored = select(EventContext.content).where(EventContext.context_id == context_id)
+    return {
+        "brand_id": capture.brand_id,
+        "capture_id": capture.capture_id,
+        "context_id": context_id,
+        "record_time": now,
+        "context_sha256": hashlib.sha256((await session.exec(stored)).one().encode()).hexdigest(),
+    }
+
+
+async def keep(
     session: Session, judged: Sequence[Judged], behaviour: ErrorBehaviour, shared: Mapping[str, Any]
 ) -> list[Result]:
+    """Keep judged events as `behaviour` says, in the caller's transaction; what became of each, in their order."""
     keys = [one.new.event_key for one in judged if one.new is not None]
     while True:
         results, fresh = _weighed(judged, await repository.digests_of(session, keys))
@@ -225,8 +223,47 @@ async def _keep(
         # Where another capture was quicker, its rows are there now to be weighed against.
         with contextlib.suppress(EventsRaced):
             async with session.begin_nested():
-                await repository.keep(session, fresh, shared)
+                await _keep_new(session, fresh, shared)
             return results
+
+
+async def _keep_new(session: Session, events: Sequence[NewEvent], shared: Mapping[str, Any]) -> None:
+    """The one place where events become a part of the repository, whatever brought them; inside a savepoint."""
+    columns = {name: value for name, value in shared.items() if name != "context_sha256"}
+    await repository.keep(session, events, columns)
+    await packing.apply(session, shared["brand_id"], events)
+    await lots.apply(session, shared["brand_id"], events)
+    await log_queue.enqueue(session, log_entries(events, shared), shared["record_time"])
+
+
+def log_entries(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> list[NewEntry]:
+    """The events' leaves: each tells all that its event's row says, the text as it was captured, and the SHA-256 of the
+    context that it is read by.
+    """
+    brand_id = shared["brand_id"]
+    told = {
+        "brand": brand_id,
+        "capture": str(shared["capture_id"]),
+        "context": str(shared["context_id"]),
+        "context_sha256": shared["context_sha256"],
+        "at": iso(shared["record_time"]),
+    }
+    # As `log_queue.record_around` writes it with `key` and `type`, but for what is the same in all.
+    begin = log_queue.record_of(told)[:-1].decode()
+    return [
+        NewEntry(
+            "event",
+            event.event_key,
+            brand_id,
+            f'{begin},"key":"{event.event_key}","type":"event","event":{_in_one_line(event)}}}'.encode(),
+        )
+        for event in events
+    ]
+
+
+def _in_one_line(event: NewEvent) -> str:
+    content: str = event.values["content"]
+    return content.replace("\n", " ")  # between tokens JSON may have line ends, and within them it cannot
 
 
 def _weighed(judged: Sequence[Judged], known: Mapping[uuid.UUID, bytes]) -> tuple[list[Result], list[NewEvent]]:
@@ -234,15 +271,17 @@ def _weighed(judged: Sequence[Judged], known: Mapping[uuid.UUID, bytes]) -> tupl
     seen = dict(known)
     results, fresh = [], []
     for one in judged:
-        if one.new is None:
+        new = one.new
+        if new is None:
             results.append(Result(one.pointer, Outcome.REFUSED, None, None, one.problems))
             continue
-        event_id, before = one.new.values["event_id"], seen.get(one.new.event_key)
+        event_id, digest = new.values["event_id"], new.values["digest"]
+        before = seen.get(new.values["event_key"])
         if before is None:
-            seen[one.new.event_key] = one.new.digest
-            fresh.append(one.new)
+            seen[new.values["event_key"]] = digest
+            fresh.append(new)
             results.append(Result(one.pointer, Outcome.ACCEPTED, event_id, one.hash_id))
-        elif before == one.new.digest:
+        elif before == digest:
             results.append(Result(one.pointer, Outcome.DUPLICATE, event_id, one.hash_id))
         else:
             reused = Problem("event_id_reused", f"{one.pointer}/eventID", _REUSED)
@@ -262,3 +301,15 @@ async def find(session: Session, brand_id: int, capture_id: uuid.UUID) -> Captur
     if found is None:
         raise CaptureUnknown("there is no such capture")
     return found
+
+
+async def newest(
+    session: Session, brand_id: int, caller_id: uuid.UUID | None, before: uuid.UUID | None, count: int
+) -> Sequence[Capture]:
+    """Captures of a brand, or of one caller for it, newest first, from the one after `before` on."""
+    asked = select(Capture).where(Capture.brand_id == brand_id).order_by(col(Capture.capture_id).desc()).limit(count)
+    if caller_id is not None:
+        asked = asked.where(Capture.caller_id == caller_id)
+    if before is not None:
+        asked = asked.where(col(Capture.capture_id) < before)
+    return (await session.exec(asked)).all()

@@ -28,6 +28,7 @@ CONTEXT_LEVELS_MAX = 16
 SCHEMES = frozenset({"http", "https", "ni", "urn"})
 """No prefixes: identifiers begin with them."""
 SCHEMA_VERSION = "2.0"
+STANDARD_CONTEXT = "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"
 
 _STANDARD_CONTEXTS = ("https://ref.gs1.org/standards/epcis/", "https://gs1.github.io/EPCIS/")
 _COMMENT = "{http://www.w3.org/2000/01/rdf-schema#}comment"
@@ -62,6 +63,7 @@ class DocumentFault(StrEnum):
     CONTEXT_INVALID = "context_invalid"
     EVENTS_MISSING = "events_missing"
     TOO_MANY_EVENTS = "too_many_events"
+    TOO_LARGE = "too_large"
     HEADER_INVALID = "header_invalid"
     XML_MALFORMED = "xml_malformed"
     XML_FORBIDDEN = "xml_forbidden"
@@ -154,37 +156,44 @@ STANDARD = Context(prefixes=STANDARD_PREFIXES)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document's envelope and its events, which are the very objects that were read.
+    """A document's envelope and its events, which are the very objects that were read, or `msgspec.Raw` unread.
 
     `header` is `epcisHeader` as sent, master data and all. `events_at` is the pointer of the event list, empty where
-    the document is one event. A reader of streams makes a Document of the envelope with an empty event list, and takes
-    the events one by one with `context` and `pointer`.
+    the document is one event.
     """
 
     kind: DocumentKind
     context: Context
-    events: Sequence[Mapping[str, object]]
+    events: Sequence[object]
     events_at: str
     created_at: str | None = None
     header: Mapping[str, object] | None = None
+    declared: object = None
+    """Its `@context`, as it was sent."""
 
     def pointer(self, index: int) -> str:
         """The JSON pointer of an event, from 0."""
         return f"{self.events_at}/{index}" if self.events_at else ""
 
-    def located(self) -> Iterator[tuple[str, Mapping[str, object]]]:
+    def located(self) -> Iterator[tuple[str, object]]:
         """Each event with its pointer; what stands in the list need not be an object yet."""
         return ((self.pointer(index), event) for index, event in enumerate(self.events))
 
 
-def is_moment(text: str) -> bool:
-    """Whether a text is an xsd:dateTimeStamp (with zone) of the years 1970 to 2199 that exists in the calendar."""
+def moment_of(text: str) -> datetime | None:
+    """An xsd:dateTimeStamp (with zone) of the years 1970 to 2199 that exists in the calendar; None for other texts."""
     if _MOMENT.fullmatch(text) is None:
-        return False
+        return None
     try:
-        return YEAR_MIN <= datetime.fromisoformat(text).year < YEAR_END
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return False
+        return None
+    return moment if YEAR_MIN <= moment.year < YEAR_END else None
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is such a time."""
+    return moment_of(text) is not None
 
 
 def read(body: object) -> Document:
@@ -196,7 +205,7 @@ def read(body: object) -> Document:
         raise EpcisDocumentInvalid(DocumentFault.NOT_AN_OBJECT, "", "An EPCIS document is a JSON object.")
     kind = body.get("type")
     if isinstance(kind, str) and kind in EVENT_TYPES:
-        return Document(DocumentKind.EVENT, _declared(body), (body,), "")
+        return Document(DocumentKind.EVENT, _declared(body), (body,), "", declared=body.get("@context"))
     if kind == DocumentKind.DOCUMENT:
         return _document(body)
     if kind == DocumentKind.QUERY_DOCUMENT:
@@ -217,7 +226,7 @@ def _document(body: Mapping[str, object]) -> Document:
     if header is not None and not isinstance(header, dict):
         raise EpcisDocumentInvalid(DocumentFault.HEADER_INVALID, "/epcisHeader", "It is an object.")
     events, events_at = _event_list(_inner(body, "epcisBody", ""), "/epcisBody")
-    return Document(DocumentKind.DOCUMENT, _declared(body), events, events_at, created_at, header)
+    return Document(DocumentKind.DOCUMENT, _declared(body), events, events_at, created_at, header, body["@context"])
 
 
 def _query_document(body: Mapping[str, object]) -> Document:
@@ -231,7 +240,7 @@ def _query_document(body: Mapping[str, object]) -> Document:
     inner = _inner(results, "resultsBody", "/epcisBody/queryResults")
     events, events_at = _event_list(inner, "/epcisBody/queryResults/resultsBody")
     context = _ignoring(_declared(body), results)
-    return Document(DocumentKind.QUERY_DOCUMENT, context, events, events_at, created_at)
+    return Document(DocumentKind.QUERY_DOCUMENT, context, events, events_at, created_at, None, body["@context"])
 
 
 def _check_fields(body: Mapping[str, object]) -> None:
@@ -269,7 +278,7 @@ def _inner(body: Mapping[str, object], name: str, pointer: str) -> Mapping[str, 
     return inner
 
 
-def _event_list(body: Mapping[str, object], pointer: str) -> tuple[list[Mapping[str, object]], str]:
+def _event_list(body: Mapping[str, object], pointer: str) -> tuple[list[object], str]:
     events = body.get("eventList")
     pointer += "/eventList"
     if not isinstance(events, list):

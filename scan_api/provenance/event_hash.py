@@ -12,20 +12,24 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
-from codes.epc_uri import EpcUriInvalid, canonical
 from kit.errors import Invalid
 from scan_api.provenance import vocabulary
 from scan_api.provenance.documents import KEPT_CHARACTERS_MAX, STANDARD, Context
+from scan_api.provenance.things import name_of
 
 DEPTH_MAX = 40
 """Levels of objects and lists within an extension; `event_rules` takes fewer."""
 VALUES_KEPT_MAX = 10_000
+ZONES_KEPT = 256
 EXACT_DIGITS_MAX = 15
 """Decimal digits that a double keeps: longer numbers are normalised as text, so that different ones stay different."""
 
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_IDENTIFIERS = ("urn:epc:id:", "https://")
+"""What nobody declares as a prefix, and no word begins with."""
 _NUMBER_STARTS = frozenset("0123456789+-.")
 _SECOND = timedelta(seconds=1)
 
@@ -75,6 +79,18 @@ def prehash(event: Mapping[str, object], context: Context = STANDARD) -> str:
     return "".join(written + tail)
 
 
+def piece(name: str, value: object, context: Context) -> list[str]:
+    """What one field of a sound event adds to the pre-hash string; raises EventUnhashable.
+
+    The string is `eventType=` and the type, then the fields of `PLACES` in its order, then the pieces of all others in
+    the order of their texts.
+    """
+    write = _WRITERS.get(name)
+    if write is not None:
+        return [write(name, value, context)]
+    return [] if name in _KNOWN else _extension(name, value, context, 0)
+
+
 def _plain(name: str, value: object, context: Context) -> str:
     if isinstance(value, str):
         text = _text(value, context)
@@ -105,7 +121,10 @@ def _epcs(name: str, value: object, context: Context) -> str:
 
 def _epc(value: object, context: Context) -> str:
     """An identifier of a single thing: not kept, as they hardly recur."""
-    return _canonical_text(value.strip(), context) if isinstance(value, str) else _text(value, context)
+    if not isinstance(value, str):
+        return _text(value, context)
+    text = value.strip()
+    return name_of(text) if text.startswith(_IDENTIFIERS) else _canonical_text(text, context)
 
 
 def _fields(value: object, table: tuple[tuple[str, _Writer], ...], known: frozenset[str], context: Context) -> str:
@@ -152,7 +171,7 @@ def _extension(name: str, value: object, context: Context, depth: int) -> list[s
     if depth > DEPTH_MAX:
         raise EventUnhashable(f"An extension is nested more than {DEPTH_MAX} levels deep.")
     full = context.expanded(name) or name
-    if full in context.ignored or name == "comment":
+    if full in context.ignored:
         return []
     items = value if isinstance(value, list) else (value,)
     return [full + _content(item, context, depth) for item in items]
@@ -204,10 +223,7 @@ def _canonical_text(text: str, context: Context) -> str:
         text = context.prefixes[prefix] + local
     text = vocabulary.web_uri(text)
     if text[:4].lower() == "http" or text[:8].lower() == "urn:epc:":
-        try:
-            return canonical(text)
-        except EpcUriInvalid:
-            return text
+        return name_of(text)
     return text
 
 
@@ -245,12 +261,15 @@ def in_utc(text: str) -> str:
         return f"{base}.{fraction:0<3}Z"
     milliseconds = int(fraction[:3].ljust(3, "0")) + (len(fraction) > 3 and fraction[3] >= "5")
     try:
-        moment = datetime.fromisoformat(base) - _offset(zone) + (milliseconds // 1000) * _SECOND
+        moment = datetime.fromisoformat(base) - _offset(zone)
+        if milliseconds == 1000:  # rounded up
+            moment += _SECOND
     except (ValueError, OverflowError):
         return text
     return f"{moment.isoformat()}.{milliseconds % 1000:03}Z"
 
 
+@lru_cache(maxsize=ZONES_KEPT)
 def _offset(zone: str) -> timedelta:
     if zone == "Z":
         return timedelta()
@@ -360,3 +379,6 @@ _KNOWN = frozenset([name for name, _ in _ORDERED + _TAIL]) | {
     "errorDeclaration",
     "@context",
 }
+_WRITERS: Mapping[str, _Writer] = dict(_ORDERED + _TAIL)
+PLACES: Mapping[str, int] = {name: place for place, (name, _) in enumerate(_ORDERED)}
+"""Where the fields of an event that have a fixed place stand in the pre-hash string."""

@@ -36,7 +36,7 @@ def check(event: object, context: Context = STANDARD, *, faults_max: int = FAULT
         return [Fault(FaultCode.TYPE_UNKNOWN, "/type", f"It is one of {', '.join(sorted(EVENT_TYPES))}.")]
     try:
         _EVENTS[kind](event, "", findings)
-        _TOGETHER[kind](event, findings)
+        TOGETHER[kind](event, findings)
     except Full:
         pass
     return findings.faults
@@ -76,7 +76,8 @@ def _nothing(value: object, pointer: str, findings: Findings) -> None:
     """`check` has looked at it already."""
 
 
-def _not_here(_value: object, pointer: str, findings: Findings) -> None:
+def not_here(_value: object, pointer: str, findings: Findings) -> None:
+    """The rule for a field of the standard that this type of event has not."""
     findings.add(FaultCode.FIELD_UNKNOWN, pointer, "Events of this type have no such field.")
 
 
@@ -138,13 +139,13 @@ def _ilmd(value: object, pointer: str, findings: Findings) -> None:
 # The fields of an event together.
 
 
-def _any(event: Mapping[str, object], *names: str) -> bool:
-    return any(event.get(name) for name in names)
+def _any(event: Mapping[str, object], name: str, other: str) -> bool:
+    return bool(event.get(name) or event.get(other))
 
 
 def _object_event(event: Mapping[str, object], findings: Findings) -> None:
     # Without things an event may still tell what a sensor measured at a place (7.4.2).
-    sensed = _any(event, "sensorElementList") and ("epcList" in event or "readPoint" in event)
+    sensed = event.get("sensorElementList") and ("epcList" in event or "readPoint" in event)
     if not sensed and not _any(event, "epcList", "quantityList"):
         findings.add(FaultCode.OBJECTS_MISSING, "/epcList", "Neither epcList nor quantityList names anything.")
     if "ilmd" in event and event.get("action") in ("OBSERVE", "DELETE"):
@@ -318,18 +319,22 @@ _RULES: Mapping[str, Rules] = {
 }
 _FIELDS = frozenset().union(*_RULES.values())
 _REQUIRED = ("eventTime", "eventTimeZoneOffset")
-_EVENTS: Mapping[str, Rule] = {
-    # A context may give any name another meaning, but not those of the standard's own fields.
-    kind: values.object_of(
-        dict.fromkeys(_FIELDS - rules.keys(), _not_here) | dict(rules),
-        (*_REQUIRED, "action") if "action" in rules else _REQUIRED,
-    )
-    for kind, rules in _RULES.items()
+# A context may give any name another meaning, but not those of the standard's own fields.
+FIELD_RULES: Mapping[str, Rules] = {
+    kind: dict.fromkeys(_FIELDS - rules.keys(), not_here) | dict(rules) for kind, rules in _RULES.items()
 }
-_TOGETHER: Mapping[str, Callable[[Mapping[str, object], Findings], None]] = {
+"""By type of event and by field; what is not in it is an extension, see `event_values.extension`."""
+FIELDS_REQUIRED: Mapping[str, tuple[str, ...]] = {
+    kind: (*_REQUIRED, "action") if "action" in rules else _REQUIRED for kind, rules in _RULES.items()
+}
+_EVENTS: Mapping[str, Rule] = {
+    kind: values.object_of(rules, FIELDS_REQUIRED[kind]) for kind, rules in FIELD_RULES.items()
+}
+TOGETHER: Mapping[str, Callable[[Mapping[str, object], Findings], None]] = {
     "ObjectEvent": _object_event,
     "AggregationEvent": _grouping_event,
     "AssociationEvent": _grouping_event,
     "TransactionEvent": _transaction_event,
     "TransformationEvent": _transformation_event,
 }
+"""By type of event, the rules for its fields together, once each is sound by itself."""

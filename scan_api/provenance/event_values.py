@@ -14,6 +14,10 @@ from scan_api.provenance.documents import Context, is_moment, is_uri
 ELEMENTS_PER_LIST_MAX = 10_000
 """Elements of any other list of an event: quantities, transactions, parties, sensors and their reports."""
 EXTENSION_DEPTH_MAX = 32
+EXTENSION_VALUES_MAX = 20_000
+"""Values in all extensions of an event together: each comes up by its full name in what is hashed."""
+NAME_CHARACTERS_MAX = 512
+"""Of the full name of an extension, with its namespace."""
 TEXT_CHARACTERS_MAX = 65_536
 NUMBER_MAX = 1e300
 SHOWN_CHARACTERS_MAX = 60
@@ -58,6 +62,7 @@ class FaultCode(StrEnum):
     DUPLICATE = "duplicate"
     LIST_EMPTY = "list_empty"
     TOO_MANY = "too_many"
+    TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
 
 
@@ -75,12 +80,13 @@ class Full(Exception):
 
 
 class Findings:
-    __slots__ = ("context", "faults", "faults_max")
+    __slots__ = ("context", "faults", "faults_max", "values_left")
 
     def __init__(self, context: Context, faults_max: int) -> None:
         self.context = context
         self.faults: list[Fault] = []
         self.faults_max = faults_max
+        self.values_left = EXTENSION_VALUES_MAX
 
     def add(self, code: FaultCode, pointer: str, message: str) -> None:
         self.faults.append(Fault(code, pointer, message))
@@ -97,7 +103,8 @@ Rules = Mapping[str, Rule]
 
 def extension(name: str, value: object, pointer: str, findings: Findings) -> None:
     place = f"{pointer}/{escaped(name)}"
-    if findings.context.expanded(name) is None:
+    full = findings.context.expanded(name)
+    if full is None:
         if ":" in name:
             findings.add(FaultCode.PREFIX_UNDECLARED, place, "No @context declares the prefix of this name.")
         else:
@@ -106,7 +113,15 @@ def extension(name: str, value: object, pointer: str, findings: Findings) -> Non
                 place,
                 "The standard has no such field here; names of your own have a declared prefix or are full URIs.",
             )
+    _check_name(name, full, place, findings)
     content(value, place, findings, 1)
+
+
+def _check_name(name: str, full: str | None, place: str, findings: Findings) -> None:
+    if len(full or name) > NAME_CHARACTERS_MAX:
+        findings.add(
+            FaultCode.TEXT_INVALID, place, f"A name has at most {NAME_CHARACTERS_MAX} characters with its namespace."
+        )
 
 
 def content(value: object, pointer: str, findings: Findings, depth: int) -> None:
@@ -119,13 +134,21 @@ def content(value: object, pointer: str, findings: Findings, depth: int) -> None
                 f"A text has at most {TEXT_CHARACTERS_MAX} characters, no NUL and no half of a surrogate pair.",
             )
     elif isinstance(value, dict | list):
+        findings.values_left -= len(value)
+        if findings.values_left < 0:
+            findings.add(
+                FaultCode.TOO_MANY, pointer, f"The extensions of an event have at most {EXTENSION_VALUES_MAX:,} values."
+            )
+            raise Full
         if depth > EXTENSION_DEPTH_MAX:
             findings.add(FaultCode.TOO_DEEP, pointer, f"Extensions nest at most {EXTENSION_DEPTH_MAX} levels deep.")
         elif isinstance(value, dict):
             for name, inner in value.items():
                 place = f"{pointer}/{escaped(name)}"
-                if ":" in name and findings.context.expanded(name) is None:
+                full = findings.context.expanded(name)
+                if ":" in name and full is None:
                     findings.add(FaultCode.PREFIX_UNDECLARED, place, "No @context declares the prefix of this name.")
+                _check_name(name, full, place, findings)
                 content(name, place, findings, depth)
                 content(inner, place, findings, depth + 1)
         else:

@@ -5,10 +5,10 @@ refused where it begins, so that there are no entities, defaults or external par
 ends: what is held at once is one event's elements.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
 from xml.parsers import expat
 
 from scan_api.provenance import vocabulary
@@ -17,6 +17,7 @@ from scan_api.provenance.documents import (
     EVENTS_PER_DOCUMENT_MAX,
     SCHEMES,
     STANDARD,
+    STANDARD_CONTEXT,
     URI_CHARACTERS_MAX,
     Context,
     Document,
@@ -41,6 +42,10 @@ _SKIPPED = frozenset({"StandardBusinessDocumentHeader"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
 _Json = dict[str, object]
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 class _Element:
@@ -72,23 +77,45 @@ def read(body: bytes) -> Document:
     Extensions keep their prefixes, which the document's context declares; attributes are properties beside a `#text`.
     Raises EpcisDocumentInvalid; the events themselves are not checked.
     """
-    reader = _Reader()
-    parser = reader.parser
-    try:
-        for start in range(0, len(body), CHUNK_BYTES):
-            parser.Parse(body[start : start + CHUNK_BYTES], False)
-        parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise EpcisDocumentInvalid(DocumentFault.XML_MALFORMED, "", f"It is no XML: {error}.") from None
-    except (ValueError, LookupError):  # an encoding that expat leaves to Python, and that is none of one byte
-        raise EpcisDocumentInvalid(
-            DocumentFault.XML_MALFORMED, "", "Its encoding is not read.", hint="Send UTF-8."
-        ) from None
-    return reader.document()
+    events: list[_Json] = []
+    reader = _Reader(events.append)
+    reader.feed(body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
+    return reader.document(events)
+
+
+def convert(chunks: Iterable[bytes], write: Callable[[bytes], object]) -> None:
+    """Write the document in JSON, event by event, its contexts last: only there are they known.
+
+    Raises EpcisDocumentInvalid.
+    """
+    write(b'{"type":"EPCISDocument","schemaVersion":"2.0","epcisBody":{"eventList":[')
+    separator = b""
+
+    def take(event: _Json) -> None:
+        nonlocal separator
+        write(separator + _encode(event))
+        separator = b","
+
+    reader = _Reader(take)
+    reader.feed(chunks)
+    document = reader.document([])
+    names = {uri: prefix for prefix, uri in document.context.prefixes.items()}
+    ignored = [
+        f"{names[space]}:{local}"
+        for name in document.context.ignored - STANDARD.ignored
+        for space, _, local in [name[1:].partition("}")]
+    ]
+    rest = {
+        "creationDate": document.created_at or "1970-01-01T00:00:00Z",
+        "@context": document.declared,
+        **({f"{ignored[0].partition(':')[0]}:ignoreFields": ignored} if ignored else {}),
+    }
+    write(b"]}," + _encode(rest)[1:])
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, take: Callable[[_Json], object]) -> None:
+        self.take = take
         self.parser = parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
         parser.namespace_prefixes = True
         parser.buffer_text = True
@@ -101,7 +128,7 @@ class _Reader:
         self.created_at: str | None = None
         self.prefixes: dict[str, str] = {}
         self.spaces: dict[str, str] = {}
-        self.events: list[_Json] = []
+        self.events = 0
         self.ignored: set[str] = set()
         self.header: _Json | None = None
         self.depth = 0
@@ -110,14 +137,27 @@ class _Reader:
         self.has_list = False
         self.open: list[_Element] = []
 
-    def document(self) -> Document:
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        try:
+            for chunk in chunks:
+                self.parser.Parse(chunk, False)
+            self.parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise EpcisDocumentInvalid(DocumentFault.XML_MALFORMED, "", f"It is no XML: {error}.") from None
+        except (ValueError, LookupError):  # an encoding that expat leaves to Python, and that is none of one byte
+            raise EpcisDocumentInvalid(
+                DocumentFault.XML_MALFORMED, "", "Its encoding is not read.", hint="Send UTF-8."
+            ) from None
+
+    def document(self, events: Sequence[object]) -> Document:
         if self.kind is None or not self.has_list:
             raise EpcisDocumentInvalid(DocumentFault.EVENTS_MISSING, EVENTS_AT, "There is no list of events.")
         context = Context(
             MappingProxyType({**STANDARD.prefixes, **self.prefixes}), ignored=STANDARD.ignored | self.ignored
         )
-        events = cast(list[Mapping[str, object]], self.events)
-        return Document(self.kind, context, events, EVENTS_AT, self.created_at, self.header)
+        added = {name: uri for name, uri in self.prefixes.items() if STANDARD.prefixes.get(name) != uri}
+        declared = [STANDARD_CONTEXT, *([added] if added else [])]
+        return Document(self.kind, context, events, EVENTS_AT, self.created_at, self.header, declared)
 
     def _doctype(self, *_: object) -> None:
         raise EpcisDocumentInvalid(DocumentFault.XML_FORBIDDEN, "", "It has a document type declaration.")
@@ -216,11 +256,12 @@ class _Reader:
 
     def _kept(self, element: _Element) -> None:
         if self.list_depth:
-            if len(self.events) >= EVENTS_PER_DOCUMENT_MAX:
+            self.events += 1
+            if self.events > EVENTS_PER_DOCUMENT_MAX:
                 raise EpcisDocumentInvalid(
                     DocumentFault.TOO_MANY_EVENTS, EVENTS_AT, f"It has more than {EVENTS_PER_DOCUMENT_MAX} events."
                 )
-            self.events.append(_event(element))
+            self.take(_event(element))
         elif element.name == "EPCISMasterData":
             self.header = {"epcisMasterData": _master_data(element)}
         else:

@@ -12,11 +12,16 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, select
 
+from codes import log_queue
+from codes.catalogue import Product
+from codes.log_queue import NewEntry
 from codes.orders import CodeOrder
 from codes.ranges import IndexRange
+from codes.serials import ITEM_NUMBERS
 from kit import procedures
+from kit.clock import iso
 from kit.db import Moment, Session, insert
 from kit.errors import Invalid
 from kit.ids import new_id
@@ -167,13 +172,15 @@ async def record_for_order(
     elif ranges:
         rows = [{**event, "first_index": one.first, "last_index": one.last} for one in ranges]
         await (await session.connection()).execute(insert(session, RangeEvent), rows)
+    parts = {} if ranges is None else {"indexes": [[one.first, one.last] for one in ranges]}
+    await _log(session, order, event_id, happening, parts, now)
     return event_id
 
 
 async def record_for_items(
-    session: Session, item_keys: Sequence[int], happening: Happening, now: datetime
+    session: Session, order: CodeOrder, item_keys: Sequence[int], happening: Happening, now: datetime
 ) -> uuid.UUID:
-    """Record one event of 1 to 1,000 named items. Returns the event's id. Raises EventInvalid."""
+    """Record one event of 1 to 1,000 named items of an order. Returns the event's id. Raises EventInvalid."""
     if not 1 <= len(set(item_keys)) == len(item_keys) <= ITEMS_PER_EVENT_MAX:
         raise EventInvalid(f"an event names 1 to {ITEMS_PER_EVENT_MAX:,} different items")
     event_id = new_id()
@@ -186,7 +193,35 @@ async def record_for_items(
         "by": happening.by,
     }
     await session.exec(insert(session, ItemEvent).values([{"item_key": key, **shared} for key in item_keys]))
+    serials = [order.serial(key % ITEM_NUMBERS) for key in item_keys]
+    await _log(session, order, event_id, happening, {"serials": serials}, now)
     return event_id
+
+
+async def _log(
+    session: Session,
+    order: CodeOrder,
+    event_id: uuid.UUID,
+    happening: Happening,
+    concerned: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Make the event a leaf of the transparency log."""
+    brand_id = (await session.exec(select(Product.brand_id).where(Product.gtin == order.gtin))).one()
+    told = {
+        "type": "step",
+        "event": str(event_id),
+        "brand": brand_id,
+        "gtin": order.gtin,
+        "order": order.order_number,
+        **concerned,
+        "step": happening.step.value,
+        "at": iso(happening.at),
+        "recorded_at": iso(now),
+        "place": happening.place,
+        "by": happening.by,
+    }
+    await log_queue.enqueue(session, [NewEntry("step", event_id, brand_id, log_queue.record_of(told))], now)
 
 
 _EVENT_SQL = 'event_id, step, at, recorded_at, place, "by"'

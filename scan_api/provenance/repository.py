@@ -7,29 +7,35 @@ same id (EPCIS 2.0, 7.4.1.2) and is an event of its own.
 
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
-from typing import Any, ClassVar
+from operator import attrgetter
+from typing import Any, ClassVar, Final, cast
 
+from msgspec import Struct
 from psycopg import errors
-from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Table, Text
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, Text, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, select
 
-from kit.db import Moment, Session, driver_connection, insert, is_postgresql, table_of
+from kit.db import Moment, Session, copy_lines, driver_connection, insert, is_postgresql, table_of
 from kit.ids import derived_id
+from scan_api.provenance import arrivals
 from scan_api.provenance.documents import EVENT_TYPES
+from scan_api.provenance.event_rows import EventRow
 from scan_api.provenance.things import Part
 
 KEYS_ASKED_AT_ONCE_MAX = 500
+CONTEXTS_REMEMBERED_MAX: Final = 1_000
+CONTEXT_CHARACTERS_REMEMBERED_MAX: Final = 4_096
 # So that a pattern's names lie side by side, whatever the language of the database.
 _BY_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
-_UNPLAIN = re.compile(r"[\\\t\n\r]")
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_NULL: Final = "\\N"
+_TAB: Final = "\t"
+_WORDS: Final = ("action", "biz_step", "disposition", "read_point", "biz_location")
+"""As they follow each other in a row."""
+_DIGESTS: Final = "SELECT event_key, digest FROM epcis_event WHERE event_key = ANY(%s::uuid[])"
 _TYPES = ", ".join(repr(name) for name in sorted(EVENT_TYPES))
 _PARTS = ", ".join(repr(str(part)) for part in Part)
 
@@ -55,6 +61,17 @@ class EpcisEvent(SQLModel, table=True):
         CheckConstraint(f"type IN ({_TYPES})", name="type"),
         Index("ix_epcis_event_brand_id_event_time", "brand_id", "event_time", "event_key"),
         Index("ix_epcis_event_brand_id_record_time", "brand_id", "record_time", "event_key"),
+        *(
+            Index(f"ix_epcis_event_brand_id_{word}", "brand_id", word, "event_time", "event_key")
+            for word in ("biz_step", "disposition", "read_point", "biz_location")
+        ),
+        Index(
+            "ix_epcis_event_error",
+            "brand_id",
+            "event_id",
+            postgresql_where=text("is_error"),
+            sqlite_where=text("is_error = 1"),
+        ),
     )
 
     event_key: uuid.UUID = Field(primary_key=True)
@@ -94,8 +111,7 @@ class EventThing(SQLModel, table=True):
     part: str = Field(primary_key=True, sa_type=Text)
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(Struct, frozen=True, gc=False):
     """A sound event that shall be kept: its row without what its document and capture share, and what it names."""
 
     values: Mapping[str, Any]
@@ -125,6 +141,10 @@ async def digests_of(session: Session, keys: Collection[uuid.UUID]) -> dict[uuid
     """The digests of those of these events that are kept."""
     found: dict[uuid.UUID, bytes] = {}
     asked = list(keys)
+    if is_postgresql(session):
+        listed = f"{{{','.join([key.hex for key in asked])}}}"
+        cursor = await (await driver_connection(session)).execute(_DIGESTS, [listed], prepare=True)
+        return dict(cast(list[tuple[uuid.UUID, bytes]], await cursor.fetchall()))
     for start in range(0, len(asked), KEYS_ASKED_AT_ONCE_MAX):
         some = asked[start : start + KEYS_ASKED_AT_ONCE_MAX]
         rows = await session.exec(
@@ -149,11 +169,30 @@ async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str
 
     Raises EventsRaced when one of them is there by now; the savepoint must be rolled back then.
     """
-    rows = [{**event.values, **shared} for event in events]
-    named = [
+    # In one order for everybody, so that captures of the same events wait for each other and not in a circle.
+    ordered = sorted(events, key=attrgetter("event_key.int"))
+    await arrivals.note(session, shared["brand_id"], [event.event_key for event in ordered], shared["record_time"])
+    try:
+        if is_postgresql(session):
+            event_lines, thing_lines = _lines(ordered, shared)
+            await copy_lines(session, table_of(EpcisEvent), event_lines)
+            await copy_lines(session, table_of(EventThing), thing_lines)
+            return
+        for table, rows in (
+            (table_of(EpcisEvent), [{**event.values, **shared} for event in ordered]),
+            (table_of(EventThing), _thing_rows(ordered, shared["brand_id"])),
+        ):
+            if rows:
+                await (await session.connection()).execute(table.insert(), rows)
+    except (IntegrityError, errors.UniqueViolation):
+        raise EventsRaced from None
+
+
+def _thing_rows(events: Sequence[NewEvent], brand_id: int) -> list[dict[str, Any]]:
+    return [
         {
             "thing": thing,
-            "brand_id": shared["brand_id"],
+            "brand_id": brand_id,
             "event_time": event.values["event_time"],
             "event_key": event.event_key,
             "part": part,
@@ -161,36 +200,37 @@ async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str
         for event in events
         for thing, part in event.things
     ]
-    # In one order for everybody, so that captures of the same events wait for each other and not in a circle.
-    rows.sort(key=itemgetter("event_key"))
-    try:
-        for table, some in ((table_of(EpcisEvent), rows), (table_of(EventThing), named)):
-            if is_postgresql(session):
-                await _copy(session, table, some)
-            elif some:
-                await (await session.connection()).execute(table.insert(), some)
-    except (IntegrityError, errors.UniqueViolation):
-        raise EventsRaced from None
 
 
-async def _copy(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows by COPY, a tenth of the cost of INSERT."""
-    columns = [column.name for column in table.columns]
-    lines = ["\t".join([_written(row[name]) for name in columns]) for row in rows]
-    into = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
-    async with (await driver_connection(session)).cursor() as cursor, cursor.copy(into) as copy:
-        await copy.write("\n".join([*lines, ""]))
+# COPY's text format (PostgreSQL manual, COPY, "Text Format"): a tenth of the cost of INSERT. Identifiers and words of
+# sound events are URIs and have none of its special characters; what was sent may have.
 
 
-def _written(value: object) -> str:
-    """A field of COPY's text format (PostgreSQL manual, COPY, "Text Format")."""
-    if isinstance(value, str):
-        return value.translate(_ESCAPED) if _UNPLAIN.search(value) else value
-    if value is None:
-        return "\\N"
-    if isinstance(value, bytes):
-        return f"\\\\x{value.hex()}"
-    return str(value)
+def _lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The rows of the events and of the things that they name."""
+    brand_id, recorded_at = shared["brand_id"], shared["record_time"].isoformat()
+    capture = f"{shared['capture_id'].hex}\t{shared['context_id'].hex}"
+    event_lines, thing_lines = [], []
+    for event in events:
+        values = event.values
+        key, happened_at = values["event_key"].hex, values["event_time"].isoformat()
+        words = [values[name] or _NULL for name in _WORDS]
+        event_lines.append(
+            f"{key}\t{brand_id}\t{values['event_id']}\t\\\\x{values['digest'].hex()}\t{values['type']}\t{happened_at}\t"
+            f"{recorded_at}\t{_TAB.join(words)}\t{'t' if values['is_error'] else 'f'}\t{capture}\t"
+            f"{_escaped(values['content'])}"
+        )
+        middle = f"\t{brand_id}\t{happened_at}\t{key}\t"
+        thing_lines += [thing + middle + part for thing, part in event.things]
+    return event_lines, thing_lines
+
+
+def _escaped(text: str) -> str:
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\n" in text or "\t" in text or "\r" in text:
+        text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
 
 
 async def find(session: Session, brand_id: int, event_id: str) -> EpcisEvent | None:
@@ -199,8 +239,27 @@ async def find(session: Session, brand_id: int, event_id: str) -> EpcisEvent | N
     return found or await session.get(EpcisEvent, key_of(brand_id, event_id))
 
 
-async def contexts_of(session: Session, events: Sequence[EpcisEvent]) -> dict[uuid.UUID, Any]:
+_contexts: Final[dict[uuid.UUID, Any]] = {}
+
+
+def contexts_kept(events: Sequence[EpcisEvent | EventRow]) -> dict[uuid.UUID, Any] | None:
+    """What the documents of these events declared, by id, as far as it is remembered; None: not all of it is."""
+    kept = {event.context_id: _contexts.get(event.context_id) for event in events}
+    return None if None in kept.values() else kept
+
+
+async def contexts_of(session: Session, events: Sequence[EpcisEvent | EventRow]) -> dict[uuid.UUID, Any]:
     """What the documents of these events declared, by id."""
+    kept = contexts_kept(events)
+    if kept is not None:
+        return kept
     wanted = {event.context_id for event in events}
-    rows = await session.exec(select(EventContext).where(col(EventContext.context_id).in_(wanted)))
-    return {row.context_id: json.loads(row.content) for row in rows}
+    rows = (await session.exec(select(EventContext).where(col(EventContext.context_id).in_(wanted)))).all()
+    found = {row.context_id: json.loads(row.content) for row in rows}
+    if len(_contexts) > CONTEXTS_REMEMBERED_MAX:
+        _contexts.clear()
+    # An id stands for its content for ever.
+    _contexts.update(
+        (row.context_id, found[row.context_id]) for row in rows if len(row.content) <= CONTEXT_CHARACTERS_REMEMBERED_MAX
+    )
+    return found

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
-from codes.epc_uri import EpcUriInvalid, canonical
+from codes.epc_uri import EpcUriInvalid, canonical, item_name
+
+NAMES_KEPT: Final = 16_384
+"""An event's things are asked for by its hash and by its index, one soon after the other."""
+KEPT_CHARACTERS_MAX: Final = 256
 
 
 class Part(StrEnum):
@@ -21,13 +26,13 @@ class Part(StrEnum):
     OUTPUT_CLASS = "output_class"
 
 
-_LISTS: Final = (
+THING_LISTS: Final = (
     ("epcList", Part.EPC),
     ("childEPCs", Part.CHILD),
     ("inputEPCList", Part.INPUT),
     ("outputEPCList", Part.OUTPUT),
 )
-_QUANTITIES: Final = (
+THING_QUANTITIES: Final = (
     ("quantityList", Part.EPC_CLASS),
     ("childQuantityList", Part.CHILD_CLASS),
     ("inputQuantityList", Part.INPUT_CLASS),
@@ -37,10 +42,20 @@ _QUANTITIES: Final = (
 
 def name_of(identifier: str) -> str:
     """The one name of a thing or place: the canonical Digital Link where it has one, else the text itself."""
+    name = item_name(identifier)  # not kept: items hardly recur
+    if name is not None:
+        return name
+    return _kept(identifier) if len(identifier) <= KEPT_CHARACTERS_MAX else _name(identifier)
+
+
+def _name(identifier: str) -> str:
     try:
         return canonical(identifier)
     except EpcUriInvalid:
         return identifier  # not of the form that its scheme prescribes: somebody's own
+
+
+_kept = lru_cache(maxsize=NAMES_KEPT)(_name)
 
 
 def things_of(event: Mapping[str, Any]) -> list[tuple[str, Part]]:
@@ -52,11 +67,11 @@ def _named(event: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
     parent = event.get("parentID")
     if parent is not None:
         yield name_of(parent), Part.PARENT
-    for field, part in _LISTS:
+    for field, part in THING_LISTS:
         epcs: Sequence[str] = event.get(field) or ()
         for epc in epcs:
             yield name_of(epc), part
-    for field, part in _QUANTITIES:
+    for field, part in THING_QUANTITIES:
         quantities: Sequence[Mapping[str, Any]] = event.get(field) or ()
         for quantity in quantities:
             yield name_of(quantity["epcClass"]), part

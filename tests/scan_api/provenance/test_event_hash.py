@@ -125,6 +125,9 @@ def test_the_same_event_has_the_same_hash(what: str) -> None:
 
 
 DIFFERENT: dict[str, Callable[[Event], Event]] = {
+    "a field of an extension that is called comment": _with(
+        **{"example:weight": {"example:gross": 12.5, "example:unit": "KGM", "comment": "dry"}}
+    ),
     "its type": _with(type="TransactionEvent"),
     "its time": _with(eventTime="2024-05-06T15:08:09.501+08:00"),
     "its offset": _with(eventTimeZoneOffset="+00:00"),

@@ -14,6 +14,8 @@ from scan_api.provenance.event_rules import EPCS_PER_EVENT_MAX, FAULTS_MAX, chec
 from scan_api.provenance.event_values import (
     ELEMENTS_PER_LIST_MAX,
     EXTENSION_DEPTH_MAX,
+    EXTENSION_VALUES_MAX,
+    NAME_CHARACTERS_MAX,
     NUMBER_MAX,
     TEXT_CHARACTERS_MAX,
     FaultCode,
@@ -379,8 +381,8 @@ def test_the_codes_of_faults_never_change() -> None:
         "action_unknown children_missing class_not_instance context_invalid duplicate field_missing field_not_allowed "
         "field_unknown ilmd_not_allowed inputs_missing instance_not_class list_empty not_an_object number_invalid "
         "objects_missing offset_invalid outputs_missing parent_missing prefix_undeclared text_invalid time_invalid "
-        "too_deep too_many transactions_missing type_unknown unit_invalid unit_without_quantity uri_invalid "
-        "word_unknown wrong_type"
+        "too_deep too_large too_many transactions_missing type_unknown unit_invalid unit_without_quantity "
+        "uri_invalid word_unknown wrong_type"
     )
 
 
@@ -413,3 +415,20 @@ def test_a_broken_event_is_judged(data: st.DataObject) -> None:
     faults = check(event, CONTEXT)
     assert faults == check(json.loads(json.dumps(event)), CONTEXT)
     assert len(faults) <= FAULTS_MAX
+
+
+@pytest.mark.parametrize(("over", "codes"), [(-1, []), (0, []), (1, ["too_many"])])
+def test_values_of_extensions_are_counted_together(over: int, codes: list[str]) -> None:
+    half = EXTENSION_VALUES_MAX // 2
+    event = {"type": "ObjectEvent", **WHEN, "action": "OBSERVE", "epcList": [f"{ITEM}1"]}
+    event |= {"example:a": [1] * half, "example:b": [2] * (half + over)}
+    assert [fault.code for fault in check(event, CONTEXT)] == codes
+
+
+@pytest.mark.parametrize(("over", "codes"), [(-1, []), (0, []), (1, ["text_invalid"])])
+@pytest.mark.parametrize("is_inner", [False, True])
+def test_a_name_of_ones_own_has_a_length(over: int, codes: list[str], is_inner: bool) -> None:
+    name = "example:" + "x" * (NAME_CHARACTERS_MAX + over - len("{https://ns.example.com/epcis/}"))
+    event = {"type": "ObjectEvent", **WHEN, "action": "OBSERVE", "epcList": [f"{ITEM}1"]}
+    event |= {"example:a": {name: 1}} if is_inner else {name: 1}
+    assert [fault.code for fault in check(event, CONTEXT)] == codes
