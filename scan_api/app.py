@@ -21,7 +21,7 @@ from kit.errors import FanxingError
 from loyalty import claims as loyalty_claims
 from loyalty import fulfilment, ledger, merges, news, sign_in, tiers, webhook_worker
 from loyalty.benefits import expiry as benefit_expiry
-from scan_api import openapi, page_answers
+from scan_api import allowed_methods, openapi, page_answers
 from scan_api.earning import sweep as sweep_earning
 from scan_api.errors import (
     DatabaseUnavailable,
@@ -33,6 +33,10 @@ from scan_api.errors import (
 )
 from scan_api.idempotency import HEADER, IdempotencyKeyMissing
 from scan_api.middleware import Middleware
+from scan_api.provenance import capture_jobs, report_sender, spool
+from scan_api.provenance.reports import Reporter
+from scan_api.regulators import export_worker, subscriptions
+from scan_api.regulators.reporter import Reporter as RegulatorsReporter
 from scan_api.routers import (
     benefits,
     brand,
@@ -46,22 +50,42 @@ from scan_api.routers import (
     earning,
     earning_pages,
     epcis,
+    epcis_capture,
+    epcis_queries,
+    epcis_sockets,
+    evidence,
+    life,
+    links,
+    log,
     member,
     member_account,
     member_pages,
     operations,
+    oversight,
     packages,
+    packing,
     pages,
+    partner_events,
+    partner_shares,
     points,
     privacy_pages,
     purchases,
     redemptions,
     regulator,
+    regulator_exports,
+    regulator_recalls,
+    regulator_statistics,
+    regulator_subscriptions,
+    regulator_trace,
+    resolver,
     scanner,
     shop_pages,
+    stock,
+    trace,
     webhooks,
 )
 from scan_api.services import Services
+from scan_api.transparency import task as transparency
 
 _log = structlog.get_logger()
 
@@ -72,6 +96,11 @@ ROUTERS = (
     consumer,
     claims,
     operations,
+    trace,
+    epcis_capture,
+    epcis_queries,
+    epcis_sockets,
+    epcis,
     scanner,
     devices,
     member,
@@ -84,10 +113,23 @@ ROUTERS = (
     cards,
     brand_tiers,
     regulator,
-    epcis,
+    regulator_recalls,
+    regulator_statistics,
+    regulator_subscriptions,
+    regulator_trace,
+    regulator_exports,
+    oversight,
+    partner_shares,
+    partner_events,
+    log,
+    packing,
+    life,
+    stock,
     packages,
     callbacks,
     webhooks,
+    links,
+    resolver,
     points,
     earning,
     pages,
@@ -95,6 +137,7 @@ ROUTERS = (
     shop_pages,
     earning_pages,
     privacy_pages,
+    evidence,
 )
 
 DESCRIPTION = """One item, one code: scans, provenance, rewards and membership.
@@ -157,8 +200,25 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
                 services.database, services.vault, services.settings.webhook_targets, services.clock
             )
             work.append(sender.run(stop))
+            work.append(Reporter(services.database, services.clock).run(stop))
+            work.append(RegulatorsReporter(services.database, services.clock).run(stop))
+            reports = report_sender.Sender(
+                services.database,
+                services.vault,
+                services.settings.webhook_targets,
+                services.clock,
+                subscriptions.telling(services.clock),
+            )
+            work.append(reports.run(stop))
+            work.append(services.sockets.run(stop))
             work.append(benefit_expiry.run(services.database, services.clock, stop))
+            work.append(export_worker.run(services.database, services.settings.home, services.clock, stop))
+            folder = spool.folder_of(services.settings.home)
+            work.append(capture_jobs.run(services.database, folder, services.clock, stop))
             work.append(news.run(services.database, services.vault, services.clock, stop))
+            work.append(
+                transparency.run(services.database, services.settings, client, services.clock, stop, services.metrics)
+            )
             tasks = [asyncio.create_task(coroutine) for coroutine in work]
             try:
                 yield
@@ -197,12 +257,15 @@ async def _forget(services: Services) -> None:
         await sign_in.sweep(session, services.clock())
         await loyalty_claims.sweep(session, services.clock())
         await webhook_worker.sweep(session, services.clock())
+        await report_sender.sweep(session, services.clock())
         await idempotency.sweep(session, services.clock())
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, FanxingError)
     if not page_answers.wants_page(request):
+        if isinstance(error, PageUnknown) and (allowed := _methods_of(request)):
+            return _method_not_allowed(allowed)
         return problem_response(error)
     page = page_answers.error_page(request, error)
     page.headers.update(headers_of(error))
@@ -227,7 +290,19 @@ async def _refuse_unrouted(request: Request, error: Exception) -> Response:
         return await _refuse(request, error.__cause__)
     if error.status_code == 404:
         return await _refuse(request, PageUnknown("there is nothing at this address"))
+    if error.status_code == 405 and (allowed := _methods_of(request)):
+        return _method_not_allowed(allowed)
     return unrouted_response(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that the address has, where the one that was asked is none of them."""
+    allowed = allowed_methods.methods_of(request.app, request.url.path)
+    return [] if request.method in allowed else allowed
+
+
+def _method_not_allowed(allowed: list[str]) -> Response:
+    return unrouted_response(405, "this address takes other methods", {"allow": ", ".join(allowed)})
 
 
 async def _refuse_without_database(request: Request, error: Exception) -> Response:

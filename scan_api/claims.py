@@ -33,6 +33,7 @@ from offline_sdk.code_text import ORDER_DIGITS
 from offline_sdk.verifier import Verdict
 from scan_api import scans
 from scan_api.errors import SignInNeeded
+from scan_api.provenance import life
 from scan_api.scans import Issued, OrderFacts, Scans
 from scan_api.trust import Trust
 from signer import keys
@@ -50,10 +51,11 @@ PROCEDURE = Procedure(
         **idempotency.TAKING_PARAMETERS,
         **keys.NOT_REVOKED_PARAMETERS,
         **ranges.HOLDING_PARAMETERS,
+        **life.PARAMETERS,
         **steps.PARAMETERS,
     },
     # The key first: who repeats a request gets his answer, whatever has become of item and campaign since.
-    [*sign_in.SIGNED_IN, *idempotency.TAKING, *keys.NOT_REVOKED, *ranges.HOLDING, *steps.STEPS],
+    [*sign_in.SIGNED_IN, *idempotency.TAKING, *keys.NOT_REVOKED, *ranges.HOLDING, *life.FREE, *steps.STEPS],
     steps.ANSWER,
 )
 
@@ -158,7 +160,7 @@ class Claims:
             "item_number": item.item_number,
             "order": item.facts.order_id,
             "order_lock": orders.lock_of(item.facts.order_id),
-            "issue_index": item.issued.issue_index,
+            **item.issued.life_values(),
         }
         claim_id, make_believe = new_id(), self._kept.sandboxes[terms.campaign.group_id]
         for given in dict.fromkeys((drawn.number, terms.prizes[-1].number)):

@@ -20,7 +20,7 @@ from kit.errors import (
     Unauthenticated,
     Unavailable,
 )
-from scan_api.provenance.event_query import TooManyEvents
+from scan_api.provenance.event_query import QueryTooComplex, TooManyEvents
 from scan_api.scans import CodeRefused
 
 MEDIA_TYPE: Final = "application/problem+json"  # RFC 9457, 6.1
@@ -50,6 +50,7 @@ STATUS_BY_VERDICT = {
     "Revoked": 410,
     "Recalled": 410,
     "Voided": 410,
+    "Held": 409,
 }
 
 # Attributes of errors that callers are told. A list, since an error may also hold what is nobody's business.
@@ -111,7 +112,7 @@ class Problem(BaseModel):
 
 def status_of(error: FanxingError) -> int:
     """The HTTP status (RFC 9110, 15) for a refusal, by its kind."""
-    if isinstance(error, BodyTooLarge | TooManyEvents):
+    if isinstance(error, BodyTooLarge | TooManyEvents | QueryTooComplex):
         return 413
     if isinstance(error, CodeRefused):
         return STATUS_BY_VERDICT[error.code]
@@ -121,6 +122,7 @@ def status_of(error: FanxingError) -> int:
 def as_json(error: FanxingError) -> dict[str, Any]:
     """The refusal as every JSON endpoint gives it; absent members are left out."""
     body = _problem(error.code, _in_words(error.code), status_of(error), error.message)
+    body["type"] = getattr(error, "problem_type", body["type"])  # the standard's own, where one prescribes it
     if error.hint:
         body["hint"] = error.hint
     for name in _EXTENSIONS:

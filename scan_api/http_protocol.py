@@ -43,10 +43,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
         for due in (self._request_due, self._reading_due):
             if due is not None:
                 due.cancel()
-        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -72,6 +75,19 @@ class LimitedProtocol(HttpToolsProtocol):
             self._await_request()
         else:
             self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        # Who is still being answered, or leaves an answer unread, would be lost sight of.
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        most = self.limit_concurrency
+        if is_answering or self.flow.write_paused:
+            self.transport.close()
+        elif most is not None and (len(self.connections) >= most or len(self.tasks) >= most):
+            self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+        else:
+            self._stop_waiting()
+            super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
         self._beside_body_bytes += len(data)

@@ -7,13 +7,13 @@ change is asked each time.
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from codes import ranges
 from codes.ranges import ItemStanding
-from kit.clock import iso
+from kit.clock import china_day, iso
 from kit.ids import new_id
 from kit.procedures import Procedure
 from loyalty import offers, sign_in
@@ -21,23 +21,26 @@ from loyalty.offers import Looked, Offer
 from loyalty.prizes import Prize
 from offline_sdk.verifier import Verdict
 from scan_api import scans
-from scan_api.provenance import events
+from scan_api.provenance import events, life
 from scan_api.provenance.events import Event, Step
 from scan_api.scans import Issued, Judgement, ScanRecord, Subject
 from scan_api.services import Services
 
 WARNING_NOT_ACTIVE = "not_active"
 WARNING_SCANNED_OFTEN = "scanned_often"
+WARNING_EXPIRED = "expired"
 
 _PARAMETERS = {
     **ranges.STANDING_PARAMETERS,
     **sign_in.VISITING_PARAMETERS,
     **offers.PARAMETERS,
     **events.HISTORY_PARAMETERS,
+    **life.PARAMETERS,
 }
-_STEPS = (*ranges.STANDING, *sign_in.VISITING, *events.HISTORY, *offers.STEPS)
+_STEPS = (*ranges.STANDING, *life.LIFE, *sign_in.VISITING, *events.HISTORY, *offers.STEPS)
 _STANDING = tuple(ranges.STANDING[0].gives)
-_ANSWER = (*_STANDING, "visitor", "events", "part_events", *offers.ANSWER, "first_scan_at", "scan_count")
+_EVENTS = ("events", "part_events")
+_ANSWER = (*_STANDING, *life.ANSWER, "visitor", *_EVENTS, *offers.ANSWER, "first_scan_at", "scan_count")
 # Scans of one item wait for each other from the recording on, so it comes last.
 SCAN = Procedure("scan", {**_PARAMETERS, **scans.RECORDING_PARAMETERS}, (*_STEPS, *scans.RECORDING), _ANSWER)
 LOOK = Procedure("look", _PARAMETERS, (*_STEPS, *scans.RECORDED), _ANSWER, writes=False)
@@ -74,15 +77,15 @@ async def look(
     values = {
         **offering,
         **sign_in.visiting_values(session_token),
-        "order": facts.order_id,
+        **item.life_values(),
         "item": item.item_key,
-        "issue_index": item.issue_index,
     }
     if channel is None:
         found = await services.caller.call(LOOK, values)
     else:
         found = await services.caller.call(SCAN, {**values, "scan": new_id(), "face": face, "channel": channel})
-    judgement = scans.judgement_of(verdict, item, ItemStanding(*(found[name] for name in _STANDING)))
+    standing = ItemStanding(*(found[name] for name in _STANDING))
+    judgement = scans.judgement_of(verdict, item, standing, life.marks_of(found), life.lot_of(found))
     record = ScanRecord(found["first_scan_at"], found["scan_count"] or 0)
     offered: list[Offer] = []
     if judgement.genuine:
@@ -93,7 +96,7 @@ async def look(
         record,
         tuple(_timeline(found, record)),
         tuple(offered),
-        tuple(_warnings(judgement, record)),
+        tuple(_warnings(judgement, record, now)),
         found["visitor"],
     )
 
@@ -116,7 +119,7 @@ def _timeline(found: Mapping[str, Any], record: ScanRecord) -> list[Event]:
     return sorted(timeline, key=lambda event: (event.at, event.recorded_at))
 
 
-def _warnings(judgement: Judgement, record: ScanRecord) -> list[str]:
+def _warnings(judgement: Judgement, record: ScanRecord, now: datetime) -> list[str]:
     if not judgement.genuine or judgement.subject is None:
         return []
     warnings = []
@@ -124,6 +127,9 @@ def _warnings(judgement: Judgement, record: ScanRecord) -> list[str]:
         warnings.append(WARNING_NOT_ACTIVE)
     if record.scan_count >= scans.SCANNED_OFTEN_FROM:
         warnings.append(WARNING_SCANNED_OFTEN)
+    lot = judgement.subject.lot
+    if lot is not None and lot.expires_on is not None and lot.expires_on < china_day(now).isoformat():
+        warnings.append(WARNING_EXPIRED)
     return warnings
 
 
@@ -137,6 +143,7 @@ def as_json(view: ItemView, language: str) -> dict[str, Any]:
         "message": judgement.message,
         "warnings": list(view.warnings),
         "product": None if subject is None else _product(subject, language),
+        "lot": None if subject is None or subject.lot is None else asdict(subject.lot),
         "first_scan_at": iso(view.record.first_scan_at) if view.record.first_scan_at else None,
         "scan_count": view.record.scan_count,
         "timeline": [

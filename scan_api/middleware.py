@@ -22,7 +22,7 @@ from scan_api.web import paths
 BODY_BYTES_MAX = 256 * 1024
 SIGN_IN_BODY_BYTES_MAX = 8 * 1024
 """Of what strangers send to sign in, or to ask for a one-time code: more than any such form holds."""
-CAPTURE_BODY_BYTES_MAX = 8 * 1024 * 1024
+CAPTURE_BODY_BYTES_MAX = 256 * 1024 * 1024
 """Of a document of events."""
 _CAPTURE_PATH = "/epcis/capture"
 _SIGN_IN_PATHS = frozenset(
@@ -52,6 +52,8 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _HSTS = "max-age=31536000"
+_STATUS_OF_OPENING = {"websocket.accept": 101, "websocket.close": 403}
+"""Of a websocket; a server makes 403 of a close that comes before the opening (ASGI, websocket.close)."""
 
 
 class Middleware:
@@ -71,6 +73,9 @@ class Middleware:
         self._headers = {**_HEADERS, "strict-transport-security": _HSTS} if https else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._open(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -83,12 +88,7 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                headers["x-request-id"] = request_id
-                if watched.is_sandbox:
-                    headers[sandbox.HEADER] = "true"
+                self._complete(message, request_id, watched)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -103,11 +103,40 @@ class Middleware:
             finally:
                 self._account(scope, status, time.perf_counter() - started)
 
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The opening of a websocket is a request, answered when it is accepted or refused; the rest is its own."""
+        started = time.perf_counter()
+        request_id = uuid.uuid4().hex
+        watched = sandbox.watch()
+        is_answered = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                status = message.get("status", _STATUS_OF_OPENING.get(message["type"], 500))
+                if message["type"] != "websocket.close":
+                    self._complete(message, request_id, watched)
+                self._account(scope, status, time.perf_counter() - started)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, send_with_headers)
+
+    def _complete(self, message: Message, request_id: str, watched: sandbox.Watch) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        headers["x-request-id"] = request_id
+        if watched.is_sandbox:
+            headers[sandbox.HEADER] = "true"
+
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path: the path of an inner code is a secret.
         route: Any = getattr(scope.get("route"), "path", "(none)")
-        self._metrics.requests.labels(scope["method"], route, status).observe(seconds)
-        _log.info("request", method=scope["method"], route=route, status=status, milliseconds=round(seconds * 1000, 1))
+        method = scope.get("method", "WEBSOCKET")
+        self._metrics.requests.labels(method, route, status).observe(seconds)
+        _log.info("request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 1))
 
 
 def _bytes_max(path: str) -> int:

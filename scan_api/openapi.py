@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from scan_api import idempotency, openapi_examples, sandbox
 from scan_api.errors import MEDIA_TYPE, Problem
 
-METHODS: Final = frozenset({"get", "head", "post", "put", "patch", "delete"})
+METHODS: Final = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
 SCHEMES: Final[dict[str, dict[str, Any]]] = {
     "memberSession": {
         "type": "http",
@@ -56,11 +56,62 @@ _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "/v1/shop/": _KEY,
     "/v1/crm/": _KEY,
     "/v1/brand/": _KEY,
+    "/v1/partner/": _KEY,
     "/v1/regulator/": _KEY,
     "/epcis/": _KEY,
+    "OPTIONS /epcis/capture": [],
+    "/v1/packing": _KEY,
+    "/v1/trace/": _KEY,
+    "/v1/evidence/": _KEY,
+    "/log/entries/": _KEY,
     "/v1/devices": [{"deviceSignature": []}],
     "/v1/callbacks/": [{"providerSignature": []}],
     "/packages/": [{"fetchCode": []}],
+}
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_EXPORT: Final = {
+    "application/json": {
+        "schema": {"type": "object", "required": ["exported_at", "member"]},
+        "example": {"exported_at": "2026-05-01T08:00:00.000Z", "member": [{"phone": "+8613800138000", "name": None}]},
+    }
+}
+_SAME: Final = {"description": "What If-None-Match names is the newest"}
+_VERDICT: Final = {"application/json": {"schema": {"type": "object", "required": ["verdict"]}}}
+# Answers that the framework cannot tell of, since the routes make them themselves; they complete what it tells.
+_ANSWERS: Final[dict[str, dict[str, dict[str, Any]]]] = {
+    "GET /{code_path}": {
+        "200": {"description": "Genuine, also with a warning", "content": {**_VERDICT, "text/html": {}}},
+        "400": {"description": "No code, or not as it was printed"},
+        "404": {"description": "Never issued, or forged"},
+        "410": {"description": "Revoked, recalled or voided"},
+    },
+    "GET /readyz": {
+        "503": {"description": "Not ready", "content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+    "GET /metrics": {"200": {"description": "Metrics", "content": _TEXT}},
+    "GET /v1/trust": {
+        "200": {"description": "Root documents and the trust bundle", "content": {"application/cbor-seq": _BYTES}},
+        "204": {"description": "Who asks holds the newest"},
+        "304": _SAME,
+    },
+    "GET /log/checkpoint": {"200": {"description": "A signed note (C2SP)", "content": _TEXT}, "304": _SAME},
+    "GET /log/key": {"200": {"description": "A verifier key (C2SP)", "content": _TEXT}, "304": _SAME},
+    "GET /log/tile/{path}": {
+        "200": {"description": "A tile (C2SP)", "content": {"application/octet-stream": _BYTES}},
+        "304": _SAME,
+    },
+    "GET /v1/evidence/{thing}": {"200": {"description": "An evidence bundle", "content": {"application/zip": _BYTES}}},
+    "GET /v1/me/export": {"200": {"description": "All of it, table by table", "content": _EXPORT}},
+    "GET /v1/draws/{draw_id}/record": {
+        "200": {
+            "description": "A line for each play",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        }
+    },
+    "POST /packages/{package_id}": {
+        "200": {"description": "The sealed package", "content": {"application/octet-stream": _BYTES}}
+    },
 }
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _SECRET_HEADERS: Final = frozenset({"authorization", "fanxing-signature"})
@@ -105,6 +156,7 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
         operation["parameters"] = parameters
     responses = operation["responses"]
     responses.pop("422", None)  # what the framework refuses is 400 here
+    responses.update(_ANSWERS.get(f"{method.upper()} {path}", {}))
     if any(_is_idempotency_key(one) for one in parameters):
         for status, response in responses.items():
             if status.startswith("2"):

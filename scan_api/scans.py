@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Text, UpdateBase, bindparam, func
 from sqlmodel import Field, SQLModel, col, select
@@ -23,7 +23,10 @@ from kit.vault import Vault
 from offline_sdk.code_text import ORDER_DIGITS, Profile
 from offline_sdk.errors import Revoked
 from offline_sdk.verifier import GENUINE, Verdict, Verifier
+from scan_api.provenance import life
+from scan_api.provenance.life import Lot, Mark, MarkKind
 
+_HELD = "the brand holds this item back for now; do not sell or use it until the brand lets it go"
 # From this count on the page says that the code may have been copied. A household scans an item a few times; a number
 # in the tens needs another explanation.
 SCANNED_OFTEN_FROM = 20
@@ -99,6 +102,12 @@ class Issued:
     item_key: int
     issue_index: int
 
+    def life_values(self) -> dict[str, Any]:
+        """What `life.LIFE` asks for."""
+        facts, item_number = self.facts, self.item_key % ITEM_NUMBERS
+        serial = f"{facts.order_number:05d}{item_number:09d}"
+        return life.values(facts.brand_id, facts.order_id, facts.gtin, serial, self.issue_index)
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -106,6 +115,7 @@ class Subject:
 
     item: Issued
     state: ItemState
+    lot: Lot | None = None
 
     @property
     def facts(self) -> OrderFacts:
@@ -128,8 +138,8 @@ class Subject:
 class Judgement:
     """The online verdict: the offline one, and what the order says besides.
 
-    `error` is one of the offline verdict's codes, or NeverIssued, Recalled or Voided. `subject` is there whenever the
-    item was truly issued, also when it is refused.
+    `error` is one of the offline verdict's codes, or NeverIssued, Recalled, Voided or Held. `subject` is there whenever
+    the item was truly issued, also when it is refused.
     """
 
     verdict: Verdict
@@ -170,7 +180,8 @@ class Scans:
         if item is None:
             return never_issued(verdict)
         standing = await ranges.standing_at(session, item.facts.order_id, item.issue_index)
-        return judgement_of(verdict, item, standing)
+        marks, lot = await life.life_of(session, item.life_values())
+        return judgement_of(verdict, item, standing, marks, lot)
 
     def kept_order(self, verdict: Verdict) -> OrderFacts | None:
         """The order that a believed code names, if it was read before."""
@@ -261,16 +272,24 @@ def never_issued(verdict: Verdict) -> Judgement:
     return Judgement(verdict, "NeverIssued", message, None)
 
 
-def judgement_of(verdict: Verdict, item: Issued, standing: ItemStanding) -> Judgement:
-    """The judgement of an item that was issued."""
-    subject = Subject(item, standing.state)
+def judgement_of(
+    verdict: Verdict, item: Issued, standing: ItemStanding, marks: Sequence[Mark] = (), lot: Lot | None = None
+) -> Judgement:
+    """The judgement of an item that was issued; `marks` reach it, the one that counts first."""
+    mark = marks[0] if marks else None
+    kind = None if mark is None else mark.kind
+    marked = standing.state if kind in (None, MarkKind.HELD) or standing.is_recalled else ItemState(kind)
+    subject = Subject(item, marked, lot)
     # Bundles list what was recalled or voided as revoked; here there is more to tell of it.
     withdrawn = verdict.verdict == GENUINE or verdict.error == Revoked.code
-    if withdrawn and standing.is_recalled:
+    if withdrawn and (standing.is_recalled or kind is MarkKind.RECALLED):
         # Said of a voided item too: whoever holds it must hear of the danger first.
-        return Judgement(verdict, "Recalled", standing.recall_reason or "the item was recalled", subject)
+        reason = standing.recall_reason or (mark.message if mark is not None and kind is MarkKind.RECALLED else None)
+        return Judgement(verdict, "Recalled", reason or "the item was recalled", subject)
     if withdrawn and subject.state is ItemState.VOIDED:
         return voided(Judgement(verdict, None, "", subject))
+    if mark is not None and kind is MarkKind.HELD and verdict.error is None:
+        return Judgement(verdict, "Held", mark.message or _HELD, subject)
     return Judgement(verdict, verdict.error, verdict.message, subject)
 
 

@@ -1,4 +1,4 @@
-"""Serial life: an order or parts of it put on sale, or voided, with the event that its items show and the act."""
+"""Serial life: an order or parts of it put on sale, voided or recalled, with the event that items show and the act."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -58,3 +58,13 @@ async def change(
         session, order.order_id, happening.step.value, happening.by, {**asked, "items": items, **(detail or {})}, now
     )
     return Change(event_id, changed, items)
+
+
+async def recall(session: Session, order: CodeOrder, reason: str, by: str | None, now: datetime) -> int:
+    """Recall an order, with its event and act; how many items that changed. Raises RecallReasonInvalid."""
+    if not await orders.recall(session, order, reason):
+        return 0
+    await events.record_for_order(session, order, Happening(Step.RECALLED, now, None, by), now)
+    assert order.order_id is not None
+    await record_act(session, order.order_id, Step.RECALLED.value, by, {"reason": order.recall_reason}, now)
+    return order.quantity

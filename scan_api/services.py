@@ -16,6 +16,7 @@ from loyalty.offers import Offers
 from scan_api.claims import Claims
 from scan_api.devices import WrongTries
 from scan_api.metrics import Metrics
+from scan_api.provenance.sockets import Sockets
 from scan_api.scans import Scans
 from scan_api.streams import Streams
 from scan_api.trust import Trust
@@ -37,6 +38,7 @@ class Services:
     metrics: Metrics
     wrong_enrolments: WrongTries
     streams: Streams
+    sockets: Sockets
     clock: Clock
 
 
@@ -59,6 +61,7 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
         metrics=Metrics(),
         wrong_enrolments=WrongTries(),
         streams=Streams(),
+        sockets=Sockets(database),
         clock=clock,
     )
 

@@ -8,9 +8,10 @@ import hmac
 import re
 import secrets
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import JSON, CheckConstraint, Column, LargeBinary, Text
 from sqlmodel import Field, SQLModel, col, select
@@ -18,6 +19,7 @@ from sqlmodel import Field, SQLModel, col, select
 from kit.db import Moment, Session
 from kit.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from kit.ids import derived_id
+from kit.procedures import Kind, Step
 from scan_api import sandbox
 
 LABEL_CHARACTERS_MAX = 100
@@ -45,14 +47,20 @@ class Role(StrEnum):
     LOGISTICS = "logistics"  # records movements
     SHOP = "shop"  # speaks for a till or an online shop: purchases, redemptions
     CRM = "crm"  # reads and brings members, cards and consents for the brand's own systems
-    REGULATOR = "regulator"  # reads the history of items
+    REGULATOR = "regulator"  # reads the history of items; what its account reaches, `scan_api.regulators` decides
+    AUDITOR = "auditor"  # reads for the brand's group what regulators looked at
+    PARTNER = "partner"  # sees what passed through it, and what brands share with it
 
 
 class ApiKey(SQLModel, table=True):
     """A key's hash, its role and its scope. An empty list of prefixes means every GTIN; no brand means every brand."""
 
     __tablename__: ClassVar[str] = "api_key"
-    __table_args__ = (CheckConstraint("role IN ('brand', 'logistics', 'shop', 'crm', 'regulator')", name="role"),)
+    __table_args__ = (
+        CheckConstraint(
+            "role IN ('brand', 'logistics', 'shop', 'crm', 'regulator', 'auditor', 'partner')", name="role"
+        ),
+    )
 
     key_id: str = Field(primary_key=True, sa_type=Text)
     role: str = Field(sa_type=Text)
@@ -79,6 +87,11 @@ class ApiKey(SQLModel, table=True):
         """Whether the 14-digit GTIN lies under the key's prefixes."""
         return not self.gtin_prefixes or gtin.startswith(tuple(self.gtin_prefixes), 1)
 
+    def require_all_gtins(self, what: str) -> None:
+        """Raises OutOfScope for a key that is bound to prefixes; `what` says what it may not, as in "shares are"."""
+        if self.gtin_prefixes:
+            raise OutOfScope(f"{what} for keys that cover all of a brand's GTINs")
+
     def require_gtin(self, gtin: str) -> None:
         """Raises OutOfScope unless the key covers the 14-digit GTIN."""
         if not self.covers_gtin(gtin):
@@ -102,7 +115,7 @@ async def create(
         raise ApiKeyInvalid(
             f"a label is 1 to {LABEL_CHARACTERS_MAX} printable characters: who holds the key, and where"
         )
-    if role != Role.REGULATOR and brand_id is None:
+    if role not in (Role.REGULATOR, Role.PARTNER) and brand_id is None:
         raise ApiKeyInvalid(f"a key for the role {role} needs a brand")
     if not all(prefix.isascii() and prefix.isdigit() and len(prefix) <= 13 for prefix in gtin_prefixes):
         raise ApiKeyInvalid("a GTIN prefix is 1 to 13 digits")
@@ -124,10 +137,52 @@ async def create(
 
 async def authenticate(session: Session, authorization: str | None, *roles: Role) -> ApiKey:
     """The key in an `Authorization: Bearer` header. Raises ApiKeyRefused, and OutOfScope for another role."""
-    scheme, _, text = (authorization or "").partition(" ")
-    found = _TEXT.fullmatch(text) if scheme.lower() == "bearer" else None
+    found = _read(authorization)
     key = await session.get(ApiKey, found[1]) if found else None
     if found is None or key is None or not hmac.compare_digest(key.secret_sha256, _hash(found[2])):
+        key = None
+    return _admitted(key, roles)
+
+
+KEY: Final = Step(
+    "SELECT role, label, brand_id, gtin_prefixes, sandbox, created_at, revoked_at FROM api_key "
+    "WHERE key_id = :key_id AND secret_sha256 = :secret_hash",
+    gives={
+        "role": Kind.TEXT,
+        "label": Kind.TEXT,
+        "brand_id": Kind.INTEGER,
+        "gtin_prefixes": Kind.JSON,
+        "sandbox": Kind.BOOLEAN,
+        "created_at": Kind.MOMENT,
+        "revoked_at": Kind.MOMENT,
+    },
+)
+"""For procedures: the key that `values` name, whose answer `admitted` judges. Steps after it know its `:brand_id`."""
+PARAMETERS: Final = {"key_id": Kind.TEXT, "secret_hash": Kind.BYTES}
+
+
+def values(authorization: str | None) -> dict[str, Any]:
+    """The parameters of `KEY` for an `Authorization: Bearer` header."""
+    found = _read(authorization)
+    return dict(zip(PARAMETERS, (found[1], _hash(found[2])) if found else ("", b""), strict=True))
+
+
+def admitted(authorization: str | None, found: Mapping[str, Any], *roles: Role) -> ApiKey:
+    """The key that `KEY` found for the `values` of this header. Raises as `authenticate`."""
+    if found["role"] is None:
+        return _admitted(None, roles)
+    key_id, secret_sha256 = values(authorization).values()
+    key = ApiKey(key_id=key_id, secret_sha256=secret_sha256, **{name: found[name] for name in KEY.gives})
+    return _admitted(key, roles)
+
+
+def _read(authorization: str | None) -> re.Match[str] | None:
+    scheme, _, text = (authorization or "").partition(" ")
+    return _TEXT.fullmatch(text) if scheme.lower() == "bearer" else None
+
+
+def _admitted(key: ApiKey | None, roles: Sequence[Role]) -> ApiKey:
+    if key is None:
         raise ApiKeyRefused("a valid API key is needed", hint="Send it as `Authorization: Bearer fx_…`.")
     if key.sandbox:
         sandbox.mark_answer()

@@ -77,17 +77,21 @@ def verify(message: Message, body: bytes, key_id: str, public: bytes, now: datet
         )
         created = _created(signed)
     except HTTPMessageSignaturesException:
-        # The library's reasons may quote headers.
-        raise DeviceSignatureRefused(
-            "the request is not signed as docs/scanner-api.md says, or not by this device's key",
-            hint="Enrol the device if that was not done yet.",
-        ) from None
+        raise refusal() from None  # the library's reasons may quote headers
     if abs(now.timestamp() - created) > CLOCK_SKEW_MAX_S:
         raise SignatureClockSkewed(
             f"the signature's time is more than {CLOCK_SKEW_MAX_S} s from the server's",
             hint="Sign again with the time of the answer's header Fanxing-Time.",
         )
     return created
+
+
+def refusal() -> DeviceSignatureRefused:
+    """The one refusal, whether the signature is wrong or there is no such device."""
+    return DeviceSignatureRefused(
+        "the request is not signed as docs/scanner-api.md says, or not by the key of a device that is enrolled here",
+        hint="Enrol the device if that was not done yet.",
+    )
 
 
 def _covered(message: Message) -> Sequence[str]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from codes import manifest, orders, qr, runs
-from codes.acts import record_act
 from codes.catalogue import brand_named, gtin14
 from codes.orders import CodeOrder, OrderPlan
 from codes.production import bytes_needed
@@ -16,6 +15,7 @@ from codes.serials import scheme_of
 from kit.clock import iso, system_clock
 from kit.files import free_bytes, make_folder
 from offline_sdk.code_text import Profile
+from scan_api import serial_life
 from scan_api.commands import production, terminal
 from scan_api.commands.layouts import AskedLayout, layout_options
 from scan_api.commands.production import (
@@ -140,15 +140,11 @@ def recall(
     """Recall every item of an order. Without --yes, say what would happen."""
 
     async def work() -> dict[str, Any]:
-        now = system_clock()
         async with terminal.workshop() as shop, shop.database.writing() as session:
             placed = await orders.order_numbered(session, gtin14(gtin), number)
             if not yes:
                 return {**about(placed), "dry_run": True}
-            if await orders.recall(session, placed, reason):
-                await events.record_for_order(session, placed, Happening(Step.RECALLED, now, None, None), now)
-                assert placed.order_id is not None  # rows read from the database have their key
-                await record_act(session, placed.order_id, "recalled", None, {"reason": placed.recall_reason}, now)
+            await serial_life.recall(session, placed, reason, None, system_clock())
             return about(placed)
 
     terminal.run(work, as_json=as_json, show=show)

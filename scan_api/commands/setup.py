@@ -20,12 +20,14 @@ from kit.files import write_secret
 from kit.settings import Settings
 from kit.vault import new_key
 from offline_sdk.algorithms import Algorithm
+from scan_api import socket_protocol
 from scan_api.app import create_app
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json, Workshop, out
 from scan_api.http_protocol import LimitedProtocol
 from scan_api.procedures import PROCEDURES
 from scan_api.services import build
+from scan_api.transparency import log_key, store
 from scan_api.trust import Trust
 from signer import roots
 
@@ -45,7 +47,10 @@ def init(
         help="Make root and publisher keys; without, for a machine that only keeps keys, or installs a root by hand.",
     ),
 ) -> None:
-    """Make data folder, vault key, database schema, root and publisher. Run again, it makes what is missing."""
+    """Make data folder, vault key, database schema, root, publisher and transparency log.
+
+    Run again, it makes what is missing.
+    """
     terminal.run(lambda: _init(make_passphrase, with_root), as_json=as_json, show=_show_init)
 
 
@@ -54,7 +59,15 @@ async def _init(make_passphrase: bool, with_root: bool) -> dict[str, Any]:
         made = await prepare(shop, make_passphrase=make_passphrase, with_root=with_root)
         rooted = shop.settings.root_pin_path.exists()
         database = _database_name(shop.settings)
-        return {"home": str(shop.settings.home), "database": database, "rooted": rooted, "made": made}
+        async with shop.database.reading() as session:
+            head = await store.find_head(session)
+        return {
+            "home": str(shop.settings.home),
+            "database": database,
+            "rooted": rooted,
+            "log": head.origin if head else None,
+            "made": made,
+        }
 
 
 async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = True) -> list[str]:
@@ -79,6 +92,12 @@ async def prepare(shop: Workshop, *, make_passphrase: bool, with_root: bool = Tr
                 fingerprint = made_now.fingerprint
         shop.write_pin(fingerprint)
         made.append(str(settings.root_pin_path))
+    # A token's or a KMS's key is made by hand: `fanxing log init`.
+    if with_root and settings.custody == "file":
+        async with shop.database.writing() as session:
+            if await store.find_head(session) is None:
+                await log_key.begin(session, settings, system_clock())
+                made.append(str(settings.home / log_key.PASSPHRASE_FILE))
     return made
 
 
@@ -97,6 +116,7 @@ def _show_init(result: dict[str, Any]) -> None:
     out.print(f"Data folder {result['home']}, database {result['database']}.")
     for path in result["made"]:
         out.print(f"Made {path}")
+    out.print(f"Transparency log: {result['log'] or 'none, `fanxing log init` begins it'}")
     next_step = "issuer create --name … --gtin-prefix …" if result["rooted"] else "root key NAME"
     out.print(f"Next: `fanxing {next_step}`")
 
@@ -121,7 +141,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         http=LimitedProtocol,
-        ws="none",
+        **socket_protocol.OPTIONS,
         limit_concurrency=CONNECTIONS_MAX,
         # Its access log would hold the paths of inner codes; the application writes its own, without them.
         access_log=False,

@@ -29,11 +29,15 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from codes import log_queue
+from codes.log_queue import NewEntry
 from kit import settings as environment
 from kit import vault as vaults
+from kit.clock import iso
 from kit.db import Database, Session
 from kit.errors import ConfigurationError, FanxingError, Invalid, Unavailable
 from kit.files import replacing
+from kit.ids import derived_id
 from kit.settings import Settings
 from kit.vault import Vault
 from offline_sdk.bundle import Bundle
@@ -142,7 +146,11 @@ class Workshop:
             err.print(
                 f"Scanners are not told which items of order {order:05d} of {gtin} are voided: there are too many."
             )
-        return await publication.publish(session, self.signer, pin or self.pin, now, lifetime, refused)
+        made = await publication.publish(session, self.signer, pin or self.pin, now, lifetime, refused)
+        told = {"type": "trust_bundle", "seq": made.seq, "sha256": made.sha256, "at": iso(now)}
+        subject = derived_id("trust-bundle", str(made.seq))
+        await log_queue.enqueue(session, [NewEntry("trust_bundle", subject, None, log_queue.record_of(told))], now)
+        return made
 
 
 @asynccontextmanager

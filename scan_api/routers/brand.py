@@ -142,12 +142,11 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
     now = services.clock()
     async with services.database.writing() as session:
         key = await api_keys.authenticate(session, authorization, Role.BRAND, Role.LOGISTICS)
-        found = await scans.find_order(session, body.gtin, body.order_number)
-        if found is None:
-            raise orders.OrderUnknown(f"there is no order {body.order_number:05d} of GTIN {body.gtin}")
-        order, product, brand = found
-        key.require_brand(product.brand_id)
         key.require_gtin(body.gtin)
+        found = await scans.find_order(session, body.gtin, body.order_number)
+        if found is None or found[1].brand_id != key.brand_id:
+            raise orders.OrderUnknown(f"there is no order {body.order_number:05d} of GTIN {body.gtin}")
+        order, _product, brand = found
         happening = Happening(body.step, body.at or now, body.place, key.label)
         events.check(happening, now)
         if body.step in (Step.ACTIVATED, Step.VOIDED):
@@ -166,5 +165,5 @@ async def capture(body: Capture, services: Serve, authorization: Authorization =
                 item_key
                 for item_key, _index in await services.scans.items(session, order, brand.issuer_id, body.serials)
             ]
-            event_id, count = await events.record_for_items(session, keys, happening, now), len(keys)
+            event_id, count = await events.record_for_items(session, order, keys, happening, now), len(keys)
     return Captured(event_id=event_id, items=count)

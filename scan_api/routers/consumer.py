@@ -1,4 +1,7 @@
-"""For shoppers: a code's own URL, which answers a phone with a page and a client with JSON."""
+"""For shoppers: a code's own URL, which answers a phone with a page and a client with JSON.
+
+Digital Links without a signature, and whoever asks for links instead of the verdict, `routers.resolver` answers.
+"""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -8,7 +11,7 @@ from scan_api import item_view, page_answers, robots
 from scan_api.auth import members
 from scan_api.errors import STATUS_BY_VERDICT, PageUnknown
 from scan_api.item_view import ItemView
-from scan_api.routers import pages
+from scan_api.routers import pages, resolver
 from scan_api.services import Serve, Services
 from scan_api.web.language import choose
 from scan_api.web.views import Language, MemberView
@@ -25,19 +28,25 @@ router = APIRouter(tags=["consumer"])
 elsewhere = APIRouter(include_in_schema=False)
 
 
-@router.get("/{code_path:code}", summary="Scan a code")
+@router.get("/{code_path:code}", summary="Scan a code, or follow a Digital Link", responses=resolver.ANSWERS)
 @router.head("/{code_path:code}", include_in_schema=False)
 async def scan(request: Request, services: Serve) -> Response:
     """Judge the code whose URL this is, and record the scan before the answer leaves.
 
     200 genuine, also with a warning; 400 malformed; 404 never issued or forged; 410 revoked or recalled. HEAD requests,
     prefetches and link-preview robots are answered, but are no scans. A GET claims nothing.
+
+    A GS1 Digital Link without a signature (`/01/GTIN…`), and a code with `?linkType=` or an Accept of
+    `application/linkset+json`, is resolved instead: 307 to a link of the brand's, 300 where several fit alike, 200 with
+    the link set, 404 without such a link. No signature goes on in any of them.
     """
     # The raw path, since a code is canonical or refused: a percent-encoded digit is no digit. The query is no part of
     # a code; chat programs add some to every link that is passed on.
     path = request.scope["raw_path"].decode("latin-1")
     if not path[1:2].isdigit():
         raise PageUnknown("there is nothing at this address")
+    if resolver.asked(request, path) and (resolved := await resolver.answer(request, services, path)) is not None:
+        return resolved
     text = services.settings.base_url + path
     page, language, now = (
         page_answers.wants_page(request),
@@ -48,14 +57,23 @@ async def scan(request: Request, services: Serve) -> Response:
     view = await item_view.look(services, text, channel=channel, session_token=members.session_token(request), now=now)
     services.metrics.scans.labels(view.judgement.error or "genuine").inc()
     status = STATUS_BY_VERDICT[view.judgement.error] if view.judgement.error else 200
-    vary = {"vary": "accept, accept-language, cookie"}
+    headers = {
+        "vary": "accept, accept-language, cookie",
+        **resolver.headers_of_code(services, view.judgement.verdict),
+    }
     if page:
         member, benefits = await _shown_besides(services, view, language)
-        response = pages.scan_page(view, text, member, benefits, language, status, vary)
+        response = pages.scan_page(view, text, member, benefits, language, status, headers)
         if view.judgement.subject is not None:
             members.remember_brand(request, response, services, view.judgement.subject.brand.slug)
         return response
-    return JSONResponse(item_view.as_json(view, language), status, headers={**vary, "content-language": language})
+    return JSONResponse(item_view.as_json(view, language), status, headers={**headers, "content-language": language})
+
+
+@router.options("/{code_path:code}", include_in_schema=False)
+async def preflight() -> Response:
+    """What may be asked of a Digital Link, also by scripts of other sites."""
+    return resolver.preflight()
 
 
 @elsewhere.get("/{path:path}")

@@ -21,7 +21,6 @@ from codes.catalogue import Brand
 from offline_sdk.root import read_pin
 from scan_api import device_scans, devices
 from scan_api.auth import device_signatures
-from scan_api.auth.device_signatures import DeviceSignatureRefused
 from scan_api.device_scans import Batch, Record, milliseconds
 from scan_api.devices import NAME_CHARACTERS_MAX
 from scan_api.errors import BodyTooLarge, RequestInvalid
@@ -115,7 +114,7 @@ async def take_scans(device_id: uuid.UUID, request: Request, services: Serve) ->
     async with services.database.reading() as session:
         device = await session.get(devices.Device, device_id)
     if device is None:
-        raise DeviceSignatureRefused("no device with this id is enrolled here", hint="Enrol the device.")
+        raise device_signatures.refusal()
     created_s = device_signatures.verify(_message(request), body, str(device_id), device.public_key, now)
     devices.refuse_if_revoked(device)
     batch = _parse(Batch, _unpack(request, body, UNPACKED_BYTES_MAX))

@@ -1,248 +1,311 @@
-"""The EPCIS 2.0 interfaces: capture of events, and the simple event query (EPCIS 2.0, 12; its REST binding)."""
+"""The EPCIS 2.0 query interface: the simple event query, single events, and what a repository has (EPCIS 2.0, 12).
 
-import asyncio
-import json
-import math
+Its REST binding is GS1's OpenAPI of EPCIS 2.0: eventTypes, epcs, bizSteps, bizLocations, readPoints and dispositions,
+and the events of each.
+"""
+
 import re
 import uuid
-from dataclasses import replace
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from kit.clock import iso
-from kit.errors import Invalid, NotFound
+from kit.db import Session
+from kit.errors import NotFound
 from scan_api.auth import api_keys
-from scan_api.auth.api_keys import ApiKey, OutOfScope, Role
-from scan_api.provenance import answers, captures, documents, event_query, event_xml, repository
-from scan_api.provenance.captures import (
-    EVENTS_AT_ONCE_MAX,
-    THINGS_AT_ONCE_MAX,
-    Capture,
-    Captured,
-    ErrorBehaviour,
-    Outcome,
-)
-from scan_api.provenance.documents import STANDARD, Document, DocumentFault, EpcisDocumentInvalid
+from scan_api.auth.api_keys import ApiKey, Role
+from scan_api.provenance import answers, event_query, event_search, history, repository, resources
+from scan_api.provenance.documents import EVENT_TYPES
 from scan_api.provenance.event_query import EventQuery
+from scan_api.provenance.event_search import EventPage
+from scan_api.provenance.history import HistoryPage
 from scan_api.services import Serve, Services
 
 router = APIRouter(prefix="/epcis", tags=["epcis"])
 
-_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 VERSIONS = {"GS1-EPCIS-Version": "2.0.0", "GS1-CBV-Version": "2.0.0"}
-LIMITS = {"GS1-EPCIS-Capture-Limit": str(EVENTS_AT_ONCE_MAX)}
+DISCOVERY: Final = {
+    **VERSIONS,
+    "GS1-EPCIS-Min": "1.0",
+    "GS1-EPCIS-Max": "2.0",
+    "GS1-CBV-Min": "1.0",
+    "GS1-CBV-Max": "2.0",
+    "GS1-EPC-Format": "Never_Translates",
+    "GS1-CBV-XML-Format": "Never_Translates",
+    "GS1-Vendor-Version": "Fanxing 0.1",
+}
+"""What OPTIONS answers: which versions are taken (XML of 1.0 on), and that events are answered as they were sent."""
+TOP_LEVEL: Final = (
+    *("events", "eventTypes", "epcs", "bizSteps", "bizLocations", "readPoints", "dispositions", "capture", "queries"),
+)
 Authorization = Annotated[str | None, Header(description="Bearer fx_…")]
-Behaviour = Annotated[
-    ErrorBehaviour, Header(alias="GS1-Capture-Error-Behaviour", description="rollback: all events or none")
+Extensions = Annotated[
+    str | None, Header(alias="GS1-Extensions", description="prefixes of the query: ex=https://ns.example.com/, …")
 ]
+Named = Annotated[str, Path(max_length=2_048)]
 
 
 class EventUnknown(NotFound):
     """The brand has no event of this id."""
 
     code = "EventUnknown"
+    problem_type = "epcisException:NoSuchNameException"
 
 
-class EventRefused(Invalid):
-    """A single event that was sent breaks a rule."""
+class ResourceUnknown(NotFound):
+    """There is no such resource of the EPCIS interfaces (`NoSuchNameException`)."""
 
-    code = "EventRefused"
+    code = "ResourceUnknown"
+    problem_type = "epcisException:NoSuchNameException"
 
 
-@router.post("/capture", status_code=202, summary="Capture a document of events")
-async def capture(
-    request: Request,
-    services: Serve,
-    authorization: Authorization = None,
-    behaviour: Behaviour = ErrorBehaviour.ROLLBACK,
-) -> Response:
-    """Hand in an EPCIS document, as JSON-LD or XML, of at most 1,000 events; each is answered for.
-
-    Again, it changes nothing: what is there is a duplicate, by its event id or, without one, its CBV 2.0 event hash.
-    """
-    captured = await _capture(services, request, authorization, behaviour)
-    return JSONResponse(
-        {**_shown(captured.capture), "events": [_result(result) for result in captured.results]},
-        202,
-        {**VERSIONS, **LIMITS, "Location": f"/epcis/capture/{captured.capture.capture_id}"},
+_ALLOWED: Final = tuple(
+    (re.compile(pattern), methods)
+    for pattern, methods in (
+        ("events|queries|queries/[^/]+/subscriptions", "GET, POST"),
+        ("capture", "POST"),
+        ("queries/[^/]+(/subscriptions/[^/]+)?", "GET, DELETE"),
+        ("locations", "GET, PUT"),
+        ("locations/.+", "DELETE"),
+        (rf"|({'|'.join(TOP_LEVEL)})(/.+)?", "GET"),
     )
+)
 
 
-@router.get("/capture/{capture_id}", summary="What became of a capture")
-async def capture_job(capture_id: uuid.UUID, services: Serve, authorization: Authorization = None) -> Response:
-    """How a capture ended, with the faults of up to 100 refused events."""
+class Resource(StrEnum):
+    """Resources with events of their own, as they stand in a path."""
+
+    EVENT_TYPES = "eventTypes"
+    BIZ_STEPS = "bizSteps"
+    BIZ_LOCATIONS = "bizLocations"
+    READ_POINTS = "readPoints"
+    DISPOSITIONS = "dispositions"
+
+
+_PARAMETERS: Final = {
+    Resource.EVENT_TYPES: "eventType",
+    Resource.BIZ_STEPS: "EQ_bizStep",
+    Resource.BIZ_LOCATIONS: "EQ_bizLocation",
+    Resource.READ_POINTS: "EQ_readPoint",
+    Resource.DISPOSITIONS: "EQ_disposition",
+}
+
+
+@router.get("/", summary="What there is")
+async def top_level(services: Serve, authorization: Authorization = None) -> Response:
+    """The names of the top-level resources."""
     async with services.database.reading() as session:
-        key = await _key(services, session, authorization, Role.BRAND, Role.LOGISTICS)
-        found = await captures.find(session, key.brand_id or 0, capture_id)
-        if key.role == Role.LOGISTICS and found.caller_id != key.caller_id:
-            raise captures.CaptureUnknown("there is no such capture")
-    return JSONResponse(_shown(found), 200, VERSIONS)
+        await key_of(session, authorization, Role.BRAND, Role.LOGISTICS)
+    return JSONResponse(list(TOP_LEVEL), 200, VERSIONS)
 
 
-@router.post("/events", status_code=201, summary="Capture one event")
-async def capture_event(request: Request, services: Serve, authorization: Authorization = None) -> Response:
-    """Hand in one event with its own @context. One that is there already is answered alike."""
-    captured = await _capture(services, request, authorization, ErrorBehaviour.ROLLBACK, is_single=True)
-    [result] = captured.results
-    if result.outcome is Outcome.REFUSED:
-        told = "; ".join(f"{one.pointer or 'the event'}: {one.message}" for one in result.problems)
-        raise EventRefused(told, hint="docs/epcis.md lists the rules.")
-    location = f"/epcis/events/{quote(result.event_id or '', safe='')}"
-    return JSONResponse(_result(result), 201, {**VERSIONS, "Location": location})
+@router.options("/{path:path}", status_code=204, include_in_schema=False)
+async def discover(services: Serve, authorization: Authorization = None, path: str = "") -> Response:
+    """Which methods a resource has, and which versions are taken."""
+    async with services.database.reading() as session:
+        await key_of(session, authorization, Role.BRAND, Role.LOGISTICS)
+    methods = next((allowed for pattern, allowed in _ALLOWED if pattern.fullmatch(path)), None)
+    if methods is None:
+        raise ResourceUnknown("there is no such resource", hint="GET /epcis lists them.")
+    return Response(status_code=204, headers={**DISCOVERY, "Allow": f"OPTIONS, {methods}"})
 
 
 @router.get("/events", summary="Query events")
-async def query_events(request: Request, services: Serve, authorization: Authorization = None) -> Response:
+async def query_events(
+    request: Request, services: Serve, authorization: Authorization = None, extensions: Extensions = None
+) -> Response:
     """The brand's events that fit, newest first. `Link` with rel="next" leads to the next page."""
-    return await _query(services, request, authorization, "/epcis/events", EventQuery())
+    return await answer(services, request, authorization, extensions, "/epcis/events", [])
+
+
+@router.get("/epcs", summary="The things that events name")
+async def epcs(request: Request, services: Serve, authorization: Authorization = None) -> Response:
+    """Each thing once, under its one name, in the order in which events first named them."""
+    per_page, token = _page_asked(request)
+    async with services.database.reading() as session:
+        key = await key_of(session, authorization, Role.BRAND)
+        page = await resources.things(session, key.brand_id or 0, per_page, token)
+    return _listed("EpcItemList", "epc", page.names, "/epcis/epcs", per_page, page.next_token)
 
 
 @router.get("/epcs/{epc:path}/events", summary="Events of one thing")
 async def events_of_epc(
-    epc: Annotated[str, Path(max_length=2_048)], request: Request, services: Serve, authorization: Authorization = None
+    epc: Named,
+    request: Request,
+    services: Serve,
+    authorization: Authorization = None,
+    extensions: Extensions = None,
 ) -> Response:
     """Events that name the thing: an EPC URN, a Digital Link or a code text, percent-encoded."""
-    also = event_query.parse([("MATCH_anyEPC", epc.replace("|", "%7C"))])
-    return await _query(services, request, authorization, f"/epcis/epcs/{quote(epc, safe='')}/events", also)
+    path = f"/epcis/epcs/{quote(epc, safe='')}/events"
+    return await answer(services, request, authorization, extensions, path, [("MATCH_anyEPC", epc)])
 
 
 @router.get("/events/{event_id:path}", summary="One event")
-async def event(
-    event_id: Annotated[str, Path(max_length=2_048)], services: Serve, authorization: Authorization = None
-) -> Response:
-    """An event by its id, or by its hash id when it came without one; percent-encoded."""
+async def event(event_id: Named, services: Serve, authorization: Authorization = None) -> Response:
+    """An event by its id, or by its hash id when it came without one; percent-encoded. With it stand the declarations
+    that it was an error.
+    """
+    now = services.clock()
     async with services.database.reading() as session:
-        key = await _key(services, session, authorization, Role.BRAND)
-        found = await repository.find(session, key.brand_id or 0, event_id)
-        if found is None:
+        key = await key_of(session, authorization, Role.BRAND)
+        asked = event_query.parse_values({"EQ_eventID": [event_id], "orderDirection": ["ASC"]})
+        page = await event_search.find(session, key.brand_id or 0, asked)
+        if not page.events:
             raise EventUnknown("there is no such event")
-        contexts = await repository.contexts_of(session, [found])
-    return JSONResponse(answers.single(found, contexts[found.context_id]), 200, VERSIONS)
+        contexts = await repository.contexts_of(session, page.events)
+    return JSONResponse(answers.query_document(page.events, contexts, now), 200, VERSIONS)
 
 
-async def _key(services: Services, session: Any, authorization: str | None, *roles: Role) -> ApiKey:
+@router.get("/{resource}", summary="What events tell of")
+async def resource_names(
+    resource: str, request: Request, services: Serve, authorization: Authorization = None
+) -> Response:
+    """The types, business steps, places or dispositions of the brand's events, each once, sorted by name."""
+    known, (per_page, token) = _known(resource), _page_asked(request)
+    async with services.database.reading() as session:
+        key = await key_of(session, authorization, Role.BRAND)
+        if known is Resource.EVENT_TYPES:
+            page = resources.Page(sorted(EVENT_TYPES), None)
+        else:
+            page = await resources.words(session, key.brand_id or 0, known.value, per_page, token)
+    name = known.value.removesuffix("s")
+    return _listed(
+        f"{name[0].upper()}{name[1:]}ItemList", name, page.names, f"/epcis/{known}", per_page, page.next_token
+    )
+
+
+@router.get("/{resource}/{name:path}/events", summary="Events of one resource")
+async def resource_events(
+    resource: str,
+    name: Named,
+    request: Request,
+    services: Serve,
+    authorization: Authorization = None,
+    extensions: Extensions = None,
+) -> Response:
+    """The events of a type, business step, place or disposition; with any parameter of the event query beside it."""
+    known = _known(resource, name)
+    path = f"/epcis/{known}/{quote(name, safe='')}/events"
+    return await answer(services, request, authorization, extensions, path, [(_PARAMETERS[known], name)])
+
+
+@router.get("/{resource}/{name:path}", summary="What one resource has")
+async def resource_parts(resource: str, name: Named, services: Serve, authorization: Authorization = None) -> Response:
+    """That it has events."""
+    async with services.database.reading() as session:
+        await key_of(session, authorization, Role.BRAND)
+    _known(resource, name)
+    return JSONResponse(["events"], 200, VERSIONS)
+
+
+def _known(resource: str, name: str = "") -> Resource:
+    if resource not in _PARAMETERS:
+        raise ResourceUnknown("there is no such resource", hint="GET /epcis lists them.")
+    if resource == Resource.EVENT_TYPES and name and name not in EVENT_TYPES:
+        raise ResourceUnknown("there is no such type of events", hint="GET /epcis/eventTypes lists them.")
+    return Resource(resource)
+
+
+async def key_of(session: Session, authorization: str | None, *roles: Role) -> ApiKey:
+    """The caller's key, of one of these roles, for the EPCIS interfaces. Raises ApiKeyRefused, Forbidden."""
     key = await api_keys.authenticate(session, authorization, *roles)
-    if key.gtin_prefixes:
-        raise OutOfScope("this interface is for keys that cover all of a brand's GTINs")
+    key.require_all_gtins("this interface is")
     return key
 
 
-async def _capture(
+async def answer(
     services: Services,
     request: Request,
     authorization: str | None,
-    behaviour: ErrorBehaviour,
-    *,
-    is_single: bool = False,
-) -> Captured:
-    now = services.clock()
-    async with services.database.reading() as session:
-        key = await _key(services, session, authorization, Role.BRAND, Role.LOGISTICS)
-    brand_id, body = key.brand_id or 0, await request.body()
-    is_xml = "xml" in request.headers.get("content-type", "")
-    # In a thread: a thousand events take a tenth of a second, and meanwhile others are answered.
-    declared, judged = await asyncio.to_thread(_read, brand_id, body, is_xml, is_single)
-    async with services.database.writing() as session:
-        return await captures.capture(session, brand_id, key.caller_id, declared, judged, behaviour, now)
-
-
-def _read(brand_id: int, body: bytes, is_xml: bool, is_single: bool) -> tuple[object, list[captures.Judged]]:
-    document: Document
-    declared: object
-    if is_xml:
-        document = event_xml.read(body)
-        added = {name: uri for name, uri in document.context.prefixes.items() if STANDARD.prefixes.get(name) != uri}
-        declared = [answers.STANDARD_CONTEXT, *([added] if added else [])]
-    else:
-        parsed = _parsed(body)
-        document = documents.read(parsed)
-        declared = parsed["@context"]
-    if is_single and document.events_at:
-        raise EpcisDocumentInvalid(
-            DocumentFault.KIND_UNKNOWN, "/type", "One event is sent here.", hint="POST /epcis/capture takes documents."
-        )
-    if len(document.events) > EVENTS_AT_ONCE_MAX:
-        raise EpcisDocumentInvalid(
-            DocumentFault.TOO_MANY_EVENTS,
-            document.events_at,
-            f"It has {len(document.events):,} events; one capture takes {EVENTS_AT_ONCE_MAX:,}.",
-            hint="Send it in parts: what is there already is no harm.",
-        )
-    judged = captures.judge(brand_id, document)
-    things = sum(len(one.new.things) for one in judged if one.new is not None)
-    if things > THINGS_AT_ONCE_MAX:
-        raise EpcisDocumentInvalid(
-            DocumentFault.TOO_MANY_EVENTS,
-            document.events_at,
-            f"Its events name {things:,} things; those of one capture name {THINGS_AT_ONCE_MAX:,}.",
-            hint="Send it in parts.",
-        )
-    return declared, judged
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        text = body.decode("utf-8")
-        parsed = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        if _HALF_PAIR.search(text) is not None:
-            json.dumps(parsed, ensure_ascii=False).encode("utf-8")  # an escape may be one half of a pair alone
-        return parsed
-    except (ValueError, RecursionError):
-        raise EpcisDocumentInvalid(
-            DocumentFault.NOT_AN_OBJECT, "", "The body is not JSON in UTF-8.", hint="XML has a content type of its own."
-        ) from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("not a number of JSON")
-    return number
-
-
-async def _query(
-    services: Services, request: Request, authorization: str | None, path: str, also: EventQuery
+    extensions: str | None,
+    path: str,
+    also: Sequence[tuple[str, str]],
 ) -> Response:
-    now = services.clock()
+    """The page of events that a request asks for; `also` holds whatever it asks."""
     given = request.query_params.multi_items()
-    query = event_query.parse(given)
-    query = replace(query, conditions=query.conditions + also.conditions)
+    context = event_query.context_of(extensions)
+    query = event_query.parse(given, context)
+    for name, value in also:
+        query = query.also(event_query.parse_values({name: [value]}, context))
+    thing = history.thing_of(query)
+    if thing is not None:
+        return await _history(services, authorization, thing, query.per_page, path, given)
     async with services.database.reading() as session:
-        key = await _key(services, session, authorization, Role.BRAND)
-        page = await event_query.find(session, key.brand_id or 0, query)
-        contexts = await repository.contexts_of(session, page.events)
-    headers = dict(VERSIONS)
+        key = await key_of(session, authorization, Role.BRAND)
+        return await page_of(services, session, key.brand_id or 0, query, path, given)
+
+
+async def _history(
+    services: Services,
+    authorization: str | None,
+    thing: str,
+    per_page: int,
+    path: str,
+    given: Sequence[tuple[str, str]],
+) -> Response:
+    asked = history.values(authorization, thing, per_page)
+    found = await services.caller.call(history.HISTORY, asked)
+    key = api_keys.admitted(authorization, found, Role.BRAND)
+    key.require_all_gtins("this interface is")
+    page = history.page_of(found, per_page)
+    contexts = repository.contexts_kept(page.events)
+    if contexts is None:
+        async with services.database.reading() as session:
+            contexts = await repository.contexts_of(session, page.events)
+    return _paged(services, page, contexts, path, given)
+
+
+async def page_of(
+    services: Services,
+    session: Session,
+    brand_id: int,
+    query: EventQuery,
+    path: str,
+    given: Sequence[tuple[str, str]],
+    query_name: str = answers.QUERY_NAME,
+) -> Response:
+    """A page of events as an answer; `given` are the pairs of the request, which the next page is asked with."""
+    page = await event_search.find(session, brand_id, query)
+    contexts = await repository.contexts_of(session, page.events)
+    return _paged(services, page, contexts, path, given, query_name)
+
+
+def _paged(
+    services: Services,
+    page: EventPage | HistoryPage,
+    contexts: Mapping[uuid.UUID, Any],
+    path: str,
+    given: Sequence[tuple[str, str]],
+    query_name: str = answers.QUERY_NAME,
+) -> Response:
+    headers = {**VERSIONS, "GS1-EPC-Format": DISCOVERY["GS1-EPC-Format"]}
     if page.next_token is not None:
-        others = [(name, value) for name, value in given if name != "nextPageToken"]
-        following = urlencode([*others, ("nextPageToken", page.next_token)])
-        headers["Link"] = f'<{path}?{following}>; rel="next"'
-    return JSONResponse(answers.query_document(page.events, contexts, now), 200, headers)
+        headers["Link"] = link(path, given, page.next_token)
+    document = answers.query_document(page.events, contexts, services.clock(), query_name)
+    return JSONResponse(document, 200, headers)
 
 
-def _shown(capture: Capture) -> dict[str, Any]:
-    """A capture job (EPCIS 2.0, REST binding)."""
-    return {
-        "captureID": str(capture.capture_id),
-        "createdAt": iso(capture.created_at),
-        "finishedAt": iso(capture.finished_at),
-        "running": False,
-        "success": capture.success,
-        "captureErrorBehaviour": capture.behaviour,
-        "accepted": capture.accepted,
-        "duplicates": capture.duplicates,
-        "refused": capture.refused,
-        "errors": capture.refusals,
-    }
+def link(path: str, given: Sequence[tuple[str, str]], token: str) -> str:
+    """The header that leads to the next page."""
+    others = [(name, value) for name, value in given if name != "nextPageToken"]
+    return f'<{path}?{urlencode([*others, ("nextPageToken", token)])}>; rel="next"'
 
 
-def _result(result: captures.Result) -> dict[str, Any]:
-    return {
-        "pointer": result.pointer,
-        "outcome": result.outcome,
-        "eventID": result.event_id,
-        "hashID": result.hash_id,
-        "problems": [{"reason": one.reason, "pointer": one.pointer, "message": one.message} for one in result.problems],
-    }
+def _page_asked(request: Request) -> tuple[int, str | None]:
+    """How many names of a list are asked for, 1 to 1,000, and behind which. Raises QueryParameterInvalid."""
+    given = request.query_params.multi_items()
+    paging_alone = event_query.page_parameters(given)
+    return paging_alone.per_page, paging_alone.token
+
+
+def _listed(kind: str, name: str, names: Sequence[str], path: str, per_page: int, token: str | None) -> Response:
+    body: dict[str, Any] = {"@context": [answers.STANDARD_CONTEXT], "type": kind, name: list(names)}
+    headers = dict(VERSIONS)
+    if token is not None:
+        headers["Link"] = link(path, [("perPage", str(per_page))], token)
+    return JSONResponse(body, 200, headers)

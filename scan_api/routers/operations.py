@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kit.errors import FanxingError, Forbidden
 from offline_sdk.verifier import BundleState
 from scan_api.services import Serve
+from scan_api.transparency.standing import standing
 
 router = APIRouter(tags=["operations"])
 
@@ -34,8 +35,11 @@ async def ready(services: Serve) -> JSONResponse:
     """Whether this server can judge and record scans: database, trust bundle. 503 when it can't."""
     checks: dict[str, Any] = {}
     try:
-        await services.database.ping()
+        async with services.database.reading() as session:
+            log = await standing(session, services.clock())
         checks["database"] = "ok"
+        # A log that is behind is nothing that fewer servers would mend: it is told, and does not make this one unready.
+        checks["transparency_log"] = f"{log.behind_s:.0f} s behind" if log.is_behind else "ok"
     except (SQLAlchemyError, OSError):
         checks["database"] = "not reachable"
     try:

@@ -30,7 +30,7 @@ from scan_api.auth import members
 from scan_api.callers import caller_of, name_device, subjects_of
 from scan_api.claims import Ask
 from scan_api.errors import status_of
-from scan_api.item_view import WARNING_NOT_ACTIVE, ItemView
+from scan_api.item_view import WARNING_EXPIRED, WARNING_NOT_ACTIVE, WARNING_SCANNED_OFTEN, ItemView
 from scan_api.page_answers import (
     CODE_PROBLEMS,
     card_view,
@@ -80,6 +80,13 @@ _SCAN_STATES: dict[str | None, views.ScanState] = {
     "Revoked": "revoked",
     "Recalled": "recalled",
     "Voided": "voided",
+    "Held": "held",
+}
+
+_WARNINGS: dict[str, views.ScanWarning] = {
+    WARNING_NOT_ACTIVE: "not_active",
+    WARNING_SCANNED_OFTEN: "scanned_often",
+    WARNING_EXPIRED: "expired",
 }
 
 
@@ -132,9 +139,7 @@ def scan_page(
         views.ScanView(
             language=language,
             state=_SCAN_STATES.get(view.judgement.error, "unknown"),
-            warnings=tuple(
-                "not_active" if warning == WARNING_NOT_ACTIVE else "scanned_often" for warning in view.warnings
-            ),
+            warnings=tuple(_WARNINGS[warning] for warning in view.warnings),
             brand_name=subject.brand.name(language) if subject else None,
             product_name=subject.product.name(language) if subject else None,
             gtin=verdict.gtin if subject else None,

@@ -34,6 +34,7 @@ DRAWS_PATH = "/draws"
 PACKAGES_PATH = "/packages"
 PACKET_PATH = "/packet"
 REFERRAL_PATH = "/r"
+TRACE_PATH = "/trace"
 
 # Where a sign-in may lead back to: pages of ours that one can be sent a link of, and nothing else.
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -20,6 +20,7 @@ _TONES = {
     "revoked": "danger",
     "recalled": "danger",
     "voided": "danger",
+    "held": "caution",
     "malformed": "neutral",
     "error": "neutral",
 }

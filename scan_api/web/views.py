@@ -6,8 +6,8 @@ from typing import Literal
 
 Language = Literal["zh", "en"]
 
-ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "voided", "error"]
-ScanWarning = Literal["not_active", "scanned_often"]
+ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "voided", "held", "error"]
+ScanWarning = Literal["not_active", "scanned_often", "expired"]
 Step = Literal["commissioned", "activated", "shipped", "received", "scanned", "claimed"]
 PrizeKind = Literal["points", "mb", "fen", "benefit", "nothing"]
 OfferState = Literal[

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from scan_api.web import member_words
+from scan_api.web import member_words, trace_words
 from scan_api.web.views import ErrorReason, Language, PrizeKind, ScanState
 
 # China has kept one offset without daylight saving since 1992, so no time zone database is needed.
@@ -15,7 +15,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 HTML_LANG: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
 
-ZH: dict[str, str] = member_words.ZH | {
+_MORE_ZH, _MORE_EN = member_words.ZH | trace_words.ZH, member_words.EN | trace_words.EN
+
+ZH: dict[str, str] = _MORE_ZH | {
     # Frame
     "site.name": "繁星",
     "site.motto": "繁星 · 一物一码",
@@ -54,11 +56,17 @@ ZH: dict[str, str] = member_words.ZH | {
     "voided.todo.1": "请先不要购买、食用或使用这件商品。",
     "voided.todo.2": "请把在哪里见到它告诉品牌方，并联系售出它的商店。",
     "voided.todo.3": "留好包装和购物小票。",
+    "held.title": "品牌方暂停了这件商品的销售",
+    "held.lead": "{brand}正在核查这件商品，核查结束前请勿销售或使用。",
+    "held.todo.1": "请先不要购买、食用或使用这件商品。",
+    "held.todo.2": "请联系售出它的商店，或直接联系品牌方。",
+    "held.todo.3": "过几天再扫一次：核查结束后，这里会显示结果。",
     "error.title": "暂时无法验证",
     "error.lead": "我们的服务出了问题，这不说明商品是真是假。",
     "error.todo.1": "请过一会儿再扫一次。",
     "error.todo.2": "在查清之前，请不要只凭这个码判断真假。",
     "warning.not_active": "这件商品尚未上市。若你已在市面上见到它，请向商店或品牌方核实。",
+    "warning.expired": "这件商品已过有效期，请不要食用或使用，并告诉售出它的商店。",
     "warning.scanned_often": "这个码被扫的次数异常多，你手上的可能是复制品。请核对下方的流转记录，有疑问就联系品牌方。",
     # Item and its scans
     "item.heading": "商品",
@@ -192,7 +200,7 @@ ZH: dict[str, str] = member_words.ZH | {
     "failure.claim.hint": "你的积分和会员卡没有变化。",
 }
 
-EN: dict[str, str] = member_words.EN | {
+EN: dict[str, str] = _MORE_EN | {
     # Frame
     "site.name": "Fanxing",
     "site.motto": "Fanxing · one item, one code",
@@ -231,6 +239,11 @@ EN: dict[str, str] = member_words.EN | {
     "voided.todo.1": "Do not buy, eat or use this item for now.",
     "voided.todo.2": "Tell the brand where you found it, and contact the shop that sold it.",
     "voided.todo.3": "Keep the packaging and the receipt.",
+    "held.title": "The brand holds this item back",
+    "held.lead": "{brand} is looking into this item; it must not be sold or used until that is done.",
+    "held.todo.1": "Do not buy, eat or use this item for now.",
+    "held.todo.2": "Contact the shop that sold it, or the brand directly.",
+    "held.todo.3": "Scan it again in some days: the result will be shown here.",
     "error.title": "We cannot check right now",
     "error.lead": "Our service has a problem. This says nothing about the item.",
     "error.todo.1": "Please scan again in a little while.",
@@ -238,6 +251,7 @@ EN: dict[str, str] = member_words.EN | {
     "warning.not_active": (
         "This item is not on sale yet. If you found it on sale, please ask the shop or the brand about it."
     ),
+    "warning.expired": "This item is past its date. Do not eat or use it, and tell the shop that sold it.",
     "warning.scanned_often": (
         "This code has been scanned unusually often, so the item in your hand may be a copy. "
         "Compare it with the journey below, and contact the brand if in doubt."

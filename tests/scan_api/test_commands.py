@@ -136,7 +136,7 @@ def _order(terminal: Terminal, quantity: int = 20, more: str = "") -> Any:
 
 def test_setting_up_makes_what_is_missing_and_nothing_twice(bare: Terminal) -> None:
     first, again = bare.ask("init --make-passphrase"), bare.ask("init --make-passphrase")
-    assert len(first["made"]) == 3
+    assert len(first["made"]) == 4
     assert again["made"] == []
     assert bare.rows()["trust_bundle"] == 0
     for secret in ("vault.key", "signer.passphrase"):

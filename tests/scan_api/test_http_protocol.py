@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from scan_api import http_protocol
+from scan_api import http_protocol, socket_protocol
 from scan_api.http_protocol import BESIDE_BODY_BYTES_MAX, HEADER_BYTES_MAX, PIPELINED_MAX, LimitedProtocol
 from scan_api.middleware import BODY_BYTES_MAX
 from tests.stand import Stand, free_port, wait_until
@@ -120,8 +120,23 @@ def test_so_many_requests_may_wait_on_a_connection_and_no_more(stand: Stand) -> 
 BIG_BYTES = 64 * 1024 * 1024
 
 
+async def _small_socket(path: str, receive: Any, send: Any) -> None:
+    if path == "/never":
+        await asyncio.sleep(6 * QUICK_S)
+    await receive()
+    await send({"type": "websocket.accept"})
+    if path == "/late":
+        await asyncio.sleep(3 * QUICK_S)
+        await send({"type": "websocket.send", "text": "hi"})
+    for _ in range(BIG_BYTES // 65_536 if path == "/big" else 0):
+        await send({"type": "websocket.send", "bytes": b"x" * 65_536})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 async def _small_application(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
+    if scope["type"] == "websocket":
+        await _small_socket(scope["path"], receive, send)
         return
     if scope["path"] == "/late":
         await asyncio.sleep(3 * QUICK_S)
@@ -141,8 +156,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server that waits for nobody long."""
     monkeypatch.setattr(http_protocol, "REQUEST_WAIT_S", QUICK_S)
     monkeypatch.setattr(http_protocol, "READER_WAIT_S", QUICK_S)
+    monkeypatch.setattr(socket_protocol, "READER_WAIT_S", QUICK_S)
     port = free_port()
-    given: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log_config": None, "lifespan": "off", "ws": "none"}
+    given: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log_config": None, "lifespan": "off"}
+    given |= {**socket_protocol.OPTIONS, "ws_ping_interval": 3 * QUICK_S, "ws_ping_timeout": QUICK_S}
     server = uvicorn.Server(uvicorn.Config(_small_application, http=LimitedProtocol, timeout_keep_alive=60, **given))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -196,3 +213,77 @@ def test_who_does_not_read_is_cut_off_in_the_middle(hasty: int) -> None:
         sizes.append(size)
     slow, quick = sizes
     assert slow < BIG_BYTES < quick
+
+
+HANDSHAKE = b"GET %s HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+HANDSHAKE += b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+OPENED, ONE_TEXT = b"HTTP/1.1 101 ", b"\x81\x02hi"
+PING = b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125
+GOES = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+
+
+def test_a_socket_outlives_the_waits_for_requests(hasty: int) -> None:
+    with socket.create_connection(("127.0.0.1", hasty), TIMEOUT_S) as connection:
+        connection.sendall(HANDSHAKE % b"/late")
+        found = b""
+        while ONE_TEXT not in found:
+            more = connection.recv(65_536)
+            assert more, found
+            found += more
+        connection.sendall(GOES)
+        while connection.recv(65_536):
+            pass
+    assert found.startswith(OPENED)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (HANDSHAKE % b"/").replace(b": 13", b": 12"),
+        (HANDSHAKE % b"/").replace(b"sec-websocket-key", b"x-nothing"),
+        (HANDSHAKE % b"/").replace(b"GET", b"POST"),
+        (HANDSHAKE % b"/").replace(b"host: x\r\n", b""),
+        HANDSHAKE % (b"/" + b"h" * HEADER_BYTES_MAX),
+    ],
+    ids=["version", "no key", "POST", "no host", "long"],
+)
+def test_what_is_no_opening_of_a_socket_is_refused(hasty: int, sent: bytes) -> None:
+    assert heard(hasty, sent).startswith(b"HTTP/1.1 4")
+
+
+def test_a_socket_is_not_opened_while_another_answer_is_on_its_way(hasty: int) -> None:
+    before = b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert OPENED not in heard(hasty, before + HANDSHAKE % b"/")
+    assert OPENED not in heard(hasty, before, HANDSHAKE % b"/")
+
+
+@pytest.mark.parametrize("path", [b"/big", b"/"])
+def test_who_reads_nothing_of_a_socket_is_cut_off(hasty: int, path: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", hasty), TIMEOUT_S) as connection:
+        connection.sendall(HANDSHAKE % path)
+        with contextlib.suppress(ConnectionError):  # a reset, in the middle of what is said
+            while path == b"/":
+                connection.sendall(PING * 100)
+        time.sleep(6 * QUICK_S)
+        size = 0
+        with contextlib.suppress(ConnectionResetError):
+            while more := connection.recv(1 << 20):
+                size += len(more)
+    assert size < BIG_BYTES
+
+
+def test_who_answers_no_ping_is_gone(hasty: int) -> None:
+    found = heard(hasty, HANDSHAKE % b"/")
+    assert found.startswith(OPENED)
+    assert b"\x03\xf3" in found  # 1011
+
+
+def test_what_is_said_before_the_opening_is_let_in_is_not_piled_up(hasty: int) -> None:
+    with socket.create_connection(("127.0.0.1", hasty), TIMEOUT_S) as connection:
+        connection.sendall(HANDSHAKE % b"/never")
+        connection.settimeout(QUICK_S)
+        sent = 0
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while sent < BIG_BYTES:
+                sent += connection.send(b"\x82\xfe\xff\xff" * 1_024)
+    assert sent < BIG_BYTES

@@ -98,6 +98,12 @@ PUBLIC = (
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
+    "GET /log/checkpoint",
+    "GET /log/consistency",
+    "GET /log/key",
+    "GET /log/status",
+    "GET /log/tile/",
+    "GET /.well-known/",
     "GET /v1/trust",
     "POST /v1/sign-in",
     "GET /v1/brands/",
@@ -106,6 +112,12 @@ PUBLIC = (
     "GET /v1/draws/",
     "GET /v1/packets/",
     "GET /{code_path}",
+    "OPTIONS /epcis/capture",
+    "GET /log/checkpoint",
+    "GET /log/consistency",
+    "GET /log/key",
+    "GET /log/status",
+    "GET /log/tile/",
 )
 
 

@@ -62,6 +62,7 @@ def test_a_sandboxs_key_touches_no_real_brand(stand: Stand, role: str) -> None:
             (path, 403, "OutOfScope"),
             (path, 404, "CouponUnknown"),
             (path, 404, "BenefitUnknown"),
+            (path, 404, "OrderUnknown"),
         }
         assert answer.headers["fanxing-sandbox"] == "true"
 

@@ -20,7 +20,7 @@ from signer.keys import take_turn
 from tests.scan_api.test_device_scans import statements
 from tests.stand import MakeStand, Stand
 
-STATEMENTS_MAX = 2  # the orders, and the key of their one issuer's serials
+STATEMENTS_MAX = 3  # the orders, marks of containers and lots, and the key of their one issuer's serials
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 
-from scan_api.web import pages
+from scan_api.web import pages, trace_page
 from scan_api.web.rendering import Html
+from scan_api.web.trace_page import ActView, MapView, PointView, StopView, TraceView
 from scan_api.web.views import (
     CardView,
     ChanceView,
@@ -110,7 +111,7 @@ def _faces(language: Language) -> dict[str, Html]:
     scans = {
         "first": genuine,
         "again": replace(genuine, scan_count=3),
-        "careful": replace(genuine, scan_count=2_140, warnings=("scanned_often", "not_active")),
+        "careful": replace(genuine, scan_count=2_140, warnings=("scanned_often", "not_active", "expired")),
         "signed-in": replace(genuine, member=member),
         "without-card": replace(genuine, member=MemberView(points=0), offers=()),
         "every-offer": replace(genuine, offers=every_offer),
@@ -124,6 +125,7 @@ def _faces(language: Language) -> dict[str, Html]:
         "recalled": replace(genuine, state="recalled", scan_count=4),
         "revoked": replace(genuine, state="revoked", scan_count=4),
         "voided": replace(genuine, state="voided", scan_count=4),
+        "held": replace(genuine, state="held", scan_count=4),
     }
     bare: tuple[ScanState, ...] = ("unknown", "malformed", "error")
     scans |= {state: ScanView(language, state, code_text=INNER_CODE_TEXT) for state in bare}
@@ -152,6 +154,38 @@ def _faces(language: Language) -> dict[str, Html]:
     for package_problem in get_args(PackageProblem):
         refused = replace(package, problem=package_problem, code="PackageUnknown", detail="range 2 runs backwards")
         faces[f"package-{package_problem}"] = pages.package(replace(refused, report=ReportView("0-9", LONG_NAME, "")))
+    faces |= _traces(language)
     for reason in get_args(ErrorReason):
         faces[f"error-{reason}"] = pages.error(pages.error_view(language, reason, "web-9"))
     return faces
+
+
+def _traces(language: Language) -> dict[str, Html]:
+    item, pallet = "https://id.gs1.org/01/09506000134352/21/00001000000001", "https://id.gs1.org/00/095060000000000178"
+    stop = StopView("2026-06-01 08:00", "装入" if language == "zh" else "packed", LONG_NAME, None, False, 1)
+    stops = (stop, replace(stop, place=None, through=pallet, is_undone=True, number=None), replace(stop, number=2))
+    drawn = MapView(320, 200, (PointView(1, 20, 150), PointView(2, 300, 30)), "M20 150L300 30")
+    whole = TraceView(
+        language,
+        item,
+        is_found=True,
+        is_cut=True,
+        stops=stops,
+        map=drawn,
+        around=(pallet,),
+        up=(f"https://id.gs1.org/01/09506000134369/10/{'M' * 20}",),
+        down=(item,),
+        documents=(("po", "urn:epcglobal:cbv:bt:9506000000000:PO-7"), (None, "urn:x:1")),
+        certificates=("https://certificates.example/7",),
+        acts=(
+            ActView("2026-06-02 08:00", "冻结" if language == "zh" else "held", "质量" * 4, LONG_NAME, item),
+            ActView("2026-06-03 08:00", "解冻" if language == "zh" else "let go", None, None, None),
+        ),
+    )
+    views = {
+        "trace": TraceView(language),
+        "trace-found": whole,
+        "trace-empty": TraceView(language, item, is_found=True),
+        "trace-refused": TraceView(language, item, problem="refused", code="ApiKeyRefused"),
+    }
+    return {name: trace_page.page(view) for name, view in views.items()}

@@ -265,14 +265,14 @@ def test_a_genuine_page_admits_that_codes_can_be_copied(genuine: ScanView) -> No
 
 
 def test_a_warning_changes_the_verdict_itself(genuine: ScanView) -> None:
-    for warning in ("not_active", "scanned_often"):
+    for warning in ("not_active", "scanned_often", "expired"):
         document = Document(pages.scan(replace(genuine, warnings=(warning,))))
         assert says(genuine.language, "caution.title") in document.text
         assert says(genuine.language, f"warning.{warning}") in document.text
         assert "good" not in str(document.all("body")[0]["class"])
 
 
-@pytest.mark.parametrize("state", ["unknown", "revoked", "recalled", "voided", "malformed", "error"])
+@pytest.mark.parametrize("state", ["unknown", "revoked", "recalled", "voided", "held", "malformed", "error"])
 def test_a_bad_verdict_says_what_to_do_first_and_offers_no_prize(genuine: ScanView, state: str) -> None:
     document = Document(pages.scan(replace(genuine, state=state, member=MemberView(5))))  # type: ignore[arg-type]
     todo = document.text.index(says(genuine.language, f"{state}.todo.1"))
