@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
+import codes.log_queue
 import kit.idempotency
 import kit.outbox
 import loyalty.benefits.deliveries
@@ -33,6 +34,7 @@ import loyalty.webhooks
 from kit.db import Database
 
 TABLES_OF = (
+    codes.log_queue,
     kit.idempotency,
     kit.outbox,
     loyalty.benefits,
@@ -52,6 +54,8 @@ TABLES_OF = (
 """Imported so that their tables exist; tests of other packages bring theirs."""
 GARBAGE_AFTER_OBJECTS = 20_000
 """More than are freed; the interpreter looks for garbage after 700."""
+SQLITE_ONE_IN = 25
+"""Of the tests that run on PostgreSQL too, so many run on SQLite in `make test`; all do in `make test-slow`."""
 CONNECTIONS = 20
 """Sessions that work at the same time in one test."""
 
@@ -157,13 +161,13 @@ def _create_tables(url: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave two in three tests on SQLite to `make test-slow`, if they run on PostgreSQL too: CI has fifteen minutes."""
+    """Leave most tests on SQLite to `make test-slow`, if they run on PostgreSQL too: CI has fifteen minutes."""
     collected = {item.nodeid for item in items}
     for item in items:
         chosen = getattr(getattr(item, "callspec", None), "params", {})
         on_sqlite = "sqlite" in (chosen.get(name) for name in ("database_url", "empty_database_url", "stand_kind"))
         twin = item.nodeid.replace("[sqlite", "[postgresql")
-        if on_sqlite and twin in collected and twin != item.nodeid and zlib.crc32(item.name.encode()) % 3:
+        if on_sqlite and twin in collected and twin != item.nodeid and zlib.crc32(item.name.encode()) % SQLITE_ONE_IN:
             item.add_marker(pytest.mark.slow)
 
 

