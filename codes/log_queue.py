@@ -147,9 +147,10 @@ async def enqueue(session: Session, entries: Sequence[NewEntry], now: datetime) 
     if len(entries) > ENQUEUED_AT_ONCE_MAX:
         raise LogRecordInvalid(f"at most {ENQUEUED_AT_ONCE_MAX:,} records are logged at once")
     made, pending = [], []
-    for entry in entries:
+    salts = secrets.token_bytes(SALT_BYTES * len(entries))
+    for number, entry in enumerate(entries):
         _check(entry)
-        opening = _opening(entry.record)
+        opening = _opening(salts[SALT_BYTES * number :][:SALT_BYTES], entry.record)
         entry_id = new_id()
         # In the order of the table's columns.
         made.append((entry_id, entry.kind, entry.subject, entry.brand_id, entry.record, opening.salt, now))
@@ -166,10 +167,10 @@ def _check(entry: NewEntry) -> None:
         raise LogRecordInvalid(f"a record has at most {RECORD_BYTES_MAX:,} bytes")
 
 
-def _opening(record: bytes) -> Opening:
+def _opening(salt: bytes, record: bytes) -> Opening:
     try:
         record.decode()
-        return Opening(secrets.token_bytes(SALT_BYTES), record)
+        return Opening(salt, record)
     except (LogMalformed, UnicodeDecodeError):
         raise LogRecordInvalid(
             "a record is a JSON object in one line of UTF-8", hint="`log_queue.record_of` makes one."
@@ -188,7 +189,15 @@ async def write_rows(session: Session, table: Table, rows: Sequence[Sequence[Any
         values = [dict(zip(names, row, strict=True)) for row in rows]
         await (await session.connection()).execute(table.insert(), values)
         return
-    await copy_lines(session, table, ["\t".join(map(_written, row)) for row in rows])
+    columns = map(_column_written, zip(*rows, strict=True))
+    await copy_lines(session, table, list(map("\t".join, zip(*columns, strict=True))))
+
+
+def _column_written(values: Sequence[object]) -> Sequence[str]:
+    first = values[0]
+    if all(value is first for value in values):  # as the moment is, and whose it is
+        return [_written(first)] * len(values)
+    return list(map(_written, values))
 
 
 def _written(value: object) -> str:

@@ -25,7 +25,8 @@ def china_day(moment: datetime) -> date:
 
 def iso(moment: datetime) -> str:
     """A moment as ISO 8601 in UTC with milliseconds and a Z, the form every answer of the API uses."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return f"{in_utc.isoformat(timespec='milliseconds')[:-6]}Z"  # without +00:00
 
 
 def _in_our_time(moment: datetime) -> datetime:

@@ -25,7 +25,9 @@ Session = AsyncSession
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 POSTGRES_STATEMENT_TIMEOUT_MS = 15_000
 POSTGRES_LOCK_TIMEOUT_MS = 10_000
-POSTGRES_OPTIONS = f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS}"
+POSTGRES_OPTIONS = (
+    f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS} -c timezone=UTC"
+)
 """Of every connection."""
 
 SQLModel.metadata.naming_convention = {

@@ -11,15 +11,16 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from msgspec.json import Decoder
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
@@ -73,11 +74,14 @@ _LISTS: dict[Kind, TypeEngine[Any]] = {
     Kind.TEXTS: postgresql.ARRAY(sa.Text()),
 }
 
-# PostgreSQL gives moments in the session's time zone, and a list of rows as JSON.
-_FROM_ROW: Mapping[Kind, Callable[[Any], Any]] = {Kind.MOMENT: lambda moment: moment.astimezone(UTC)}
-_FROM_JSON: Mapping[Kind, Callable[[Any], Any]] = {
-    Kind.UUID: uuid.UUID,
-    Kind.MOMENT: lambda text: datetime.fromisoformat(text).astimezone(UTC),
+_IN_JSON: Mapping[Kind, Any] = {
+    Kind.UUID: uuid.UUID | None,
+    Kind.BIGINT: int | None,
+    Kind.INTEGER: int | None,
+    Kind.TEXT: str | None,
+    Kind.MOMENT: datetime | None,
+    Kind.JSON: Any,
+    Kind.BOOLEAN: bool | None,
 }
 
 
@@ -95,7 +99,7 @@ class Step:
 
     `gives` names what the statement returns, in order, for later steps and for the answer. `refusal` is raised when it
     returns no row, or changes none. With `collects`, all rows of a SELECT are one value of that name for the answer, a
-    list with a list for each row; `gives` then tells what a row holds, of any kind but bytes and lists.
+    list with a tuple for each row; `gives` then tells what a row holds, of any kind but bytes and lists.
     """
 
     sql: str
@@ -166,7 +170,9 @@ class Procedure:
         answer = "".join(f"  o_{name} := {self._variable(name)};\n" for name in self.answer)
         return (
             f"(\n  {', '.join(taken + given)})\n"
-            f"LANGUAGE plpgsql AS $procedure$\n#variable_conflict use_column\nDECLARE\n{declared}BEGIN\n{body}{answer}"
+            # Left to itself it would plan a look at lists of names anew at each call, at ten times the cost of the look.
+            "LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan\n"
+            f"AS $procedure$\n#variable_conflict use_column\nDECLARE\n{declared}BEGIN\n{body}{answer}"
             "END $procedure$"
         )
 
@@ -203,7 +209,9 @@ class Procedure:
         psycopg would look for its own kind of places anew at each call of so long a statement.
         """
         taken = ", ".join(f"${number}::{kind}" for number, kind in enumerate(self.parameters.values(), 1))
-        return f"SELECT {', '.join(f'o_{name}' for name in self.answer)} FROM {self.name}({taken})"  # noqa: S608
+        # JSON is read here, by what its columns are, and not by the driver first.
+        told = (f"o_{name}::text" if self.kinds[name] is Kind.JSON else f"o_{name}" for name in self.answer)
+        return f"SELECT {', '.join(told)} FROM {self.name}({taken})"  # noqa: S608 - names of ours
 
     def answered(self, row: Sequence[Any]) -> dict[str, Any]:
         """The answer that the function's row stands for."""
@@ -215,10 +223,15 @@ class Procedure:
 
     @cached_property
     def _readers(self) -> Mapping[str, Callable[[Any], Any]]:
-        collected = {step.collects: list(step.gives.values()) for step in self.steps if step.collects}
-        readers = {name: _rows_reader(kinds) for name, kinds in collected.items() if name in self.answer}
-        single = {name: _FROM_ROW[self.kinds[name]] for name in self.answer if self.kinds[name] in _FROM_ROW}
-        return readers | single
+        collected = {step.collects: step.gives.values() for step in self.steps if step.collects}
+        readers: dict[str, Callable[[Any], Any]] = {}
+        for name in self.answer:
+            if self.kinds[name] is Kind.JSON:
+                readers[name] = _decoder(collected.get(name)).decode
+            elif self.kinds[name] is Kind.MOMENT:
+                # PostgreSQL gives moments in the session's time zone.
+                readers[name] = _in_utc
+        return readers
 
     @cached_property
     def statements(self) -> Mapping[bool, list[sa.TextClause | sa.TextualSelect]]:
@@ -255,13 +268,22 @@ async def call(session: Session, procedure: Procedure, values: Mapping[str, Any]
             continue
         done = await connection.execute(statement, {name: known[name] for name in _PLACE.findall(str(statement))})
         if step.collects:
-            known[step.collects] = [list(row) for row in done]
+            known[step.collects] = [tuple(row) for row in done]
             continue
         row = done.first() if done.returns_rows else None
         if step.refusal is not None and (row is None if done.returns_rows else not done.rowcount):
             raise Refused(step.refusal)
         known.update(zip(step.gives, row if row is not None else [None] * len(step.gives), strict=False))
     return {name: known[name] for name in procedure.answer}
+
+
+Ask = Callable[[Procedure, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""Runs a procedure with values for its parameters: `asking(session)`, or `Caller.call`, each time by itself."""
+
+
+def asking(session: Session) -> Ask:
+    """What runs procedures in the caller's transaction."""
+    return partial(call_at_once, session)
 
 
 async def call_at_once(session: Session, procedure: Procedure, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,18 +312,17 @@ async def _ask(
     return procedure.answered(row)
 
 
-def _rows_reader(kinds: Sequence[Kind]) -> Callable[[list[list[Any]]], list[list[Any]]]:
-    """What makes values of the columns that JSON has as text, in place."""
-    readers = [(number, _FROM_JSON[kind]) for number, kind in enumerate(kinds) if kind in _FROM_JSON]
+def _decoder(columns: Iterable[Kind] | None) -> Decoder[Any]:
+    """What reads a list of rows with these columns, or any JSON."""
+    if columns is None:
+        return Decoder()
+    # The list of a row's types is only known here, which is more than types can say.
+    row: Any = tuple[tuple(_IN_JSON[kind] for kind in columns)]  # type: ignore[misc]
+    return Decoder(list[row])
 
-    def read_all(rows: list[list[Any]]) -> list[list[Any]]:
-        for row in rows:
-            for number, read in readers:
-                if row[number] is not None:
-                    row[number] = read(row[number])
-        return rows
 
-    return read_all
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
 
 
 def refusal_of(error: object) -> Refused | None:

@@ -211,6 +211,7 @@ def _lifespan(services: Services) -> Callable[[FastAPI], contextlib.AbstractAsyn
             )
             work.append(reports.run(stop))
             work.append(services.sockets.run(stop))
+            work.append(services.refused_scans.run(stop))
             work.append(benefit_expiry.run(services.database, services.clock, stop))
             work.append(export_worker.run(services.database, services.settings.home, services.clock, stop))
             folder = spool.folder_of(services.settings.home)

@@ -51,7 +51,7 @@ PROCEDURE = Procedure(
         **idempotency.TAKING_PARAMETERS,
         **keys.NOT_REVOKED_PARAMETERS,
         **ranges.HOLDING_PARAMETERS,
-        **life.PARAMETERS,
+        **life.FREE_PARAMETERS,
         **steps.PARAMETERS,
     },
     # The key first: who repeats a request gets his answer, whatever has become of item and campaign since.
@@ -160,6 +160,7 @@ class Claims:
             "item_number": item.item_number,
             "order": item.facts.order_id,
             "order_lock": orders.lock_of(item.facts.order_id),
+            "marks_lock": life.lock_of(item.facts.brand_id),
             **item.issued.life_values(),
         }
         claim_id, make_believe = new_id(), self._kept.sandboxes[terms.campaign.group_id]

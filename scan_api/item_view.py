@@ -6,7 +6,7 @@ change is asked each time.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from offline_sdk.verifier import Verdict
 from scan_api import scans
 from scan_api.provenance import events, life
 from scan_api.provenance.events import Event, Step
+from scan_api.provenance.life import Mark
 from scan_api.scans import Issued, Judgement, ScanRecord, Subject
 from scan_api.services import Services
 
@@ -85,7 +86,8 @@ async def look(
     else:
         found = await services.caller.call(SCAN, {**values, "scan": new_id(), "face": face, "channel": channel})
     standing = ItemStanding(*(found[name] for name in _STANDING))
-    judgement = scans.judgement_of(verdict, item, standing, life.marks_of(found), life.lot_of(found))
+    marks = life.marks_of(found)
+    judgement = scans.judgement_of(verdict, item, standing, marks, life.lot_of(found))
     record = ScanRecord(found["first_scan_at"], found["scan_count"] or 0)
     offered: list[Offer] = []
     if judgement.genuine:
@@ -94,7 +96,7 @@ async def look(
     return ItemView(
         judgement,
         record,
-        tuple(_timeline(found, record)),
+        tuple(_timeline(found, record, marks)),
         tuple(offered),
         tuple(_warnings(judgement, record, now)),
         found["visitor"],
@@ -109,14 +111,24 @@ async def _issued(services: Services, verdict: Verdict) -> Issued | None:
     return services.scans.issued(facts, verdict)
 
 
-def _timeline(found: Mapping[str, Any], record: ScanRecord) -> list[Event]:
+def _timeline(found: Mapping[str, Any], record: ScanRecord, marks: Sequence[Mark]) -> list[Event]:
     timeline = events.history_of(found)
+    timeline += _withdrawals(marks, {event.step for event in timeline})
     if record.first_scan_at is not None:
         first = record.first_scan_at
         timeline.append(Event(event_id=uuid.UUID(int=0), step=Step.SCANNED, at=first, recorded_at=first))
     for claim in offers.claims_in(found):
         timeline.append(Event(event_id=claim.claim_id, step=Step.CLAIMED, at=claim.at, recorded_at=claim.at))
     return sorted(timeline, key=lambda event: (event.at, event.recorded_at))
+
+
+def _withdrawals(marks: Sequence[Mark], told: Collection[Step]) -> list[Event]:
+    """Since when an item is held, recalled or void, each once; who did it and why is not for shoppers."""
+    since: dict[Step, datetime] = {}
+    for mark in marks:
+        step = Step(mark.kind.value)
+        since[step] = min(mark.at, since.get(step, mark.at))
+    return [Event(uuid.UUID(int=0), step, at, at) for step, at in since.items() if step not in told]
 
 
 def _warnings(judgement: Judgement, record: ScanRecord, now: datetime) -> list[str]:

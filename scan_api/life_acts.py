@@ -26,7 +26,7 @@ from kit.errors import Conflict, Invalid
 from kit.ids import new_id
 from offline_sdk.code_text import ORDER_DIGITS
 from scan_api import serial_life
-from scan_api.provenance import lots, packed
+from scan_api.provenance import life, lots, packed
 from scan_api.provenance.events import CLOCK_AHEAD_MAX, EARLIEST, Happening, Step
 from scan_api.provenance.life import (
     MESSAGE_CHARACTERS_MAX,
@@ -219,7 +219,7 @@ def _spans(target: Target) -> Sequence[IndexRange]:
 
 
 async def _mark(session: Session, brand_id: int, target: Target, wish: Wish) -> int:
-    """Set a mark for each span that has none like it; how many."""
+    """Set a mark for each span that has none like it; how many. Claims on their way are waited for."""
     kind = _KIND[wish.act]
     held = [IndexRange(mark.first_index, mark.last_index) for mark in await _lasting(session, brand_id, target, kind)]
     spans = ranges.without(_spans(target), ranges.merged(held))
@@ -228,6 +228,8 @@ async def _mark(session: Session, brand_id: int, target: Target, wish: Wish) -> 
         raise MarksUsedUp(
             f"a brand has at most {MARKS_PER_BRAND_MAX:,} marks that last", hint="Mark a lot, an order or a container."
         )
+    if spans:
+        await locks.change(session, life.lock_of(brand_id))
     for span in spans:
         session.add(_new(brand_id, _subject(target), span, kind, wish))
     await session.flush()

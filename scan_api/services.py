@@ -17,6 +17,7 @@ from scan_api.claims import Claims
 from scan_api.devices import WrongTries
 from scan_api.metrics import Metrics
 from scan_api.provenance.sockets import Sockets
+from scan_api.regulators.refused_scans import RefusedScans
 from scan_api.scans import Scans
 from scan_api.streams import Streams
 from scan_api.trust import Trust
@@ -36,6 +37,7 @@ class Services:
     offers: Offers
     sender: CodeSender
     metrics: Metrics
+    refused_scans: RefusedScans
     wrong_enrolments: WrongTries
     streams: Streams
     sockets: Sockets
@@ -59,6 +61,7 @@ def build(settings: Settings, clock: Clock = system_clock) -> Services:
         offers=Offers(database),
         sender=sender_of(settings),
         metrics=Metrics(),
+        refused_scans=RefusedScans(database),
         wrong_enrolments=WrongTries(),
         streams=Streams(),
         sockets=Sockets(database),

@@ -116,7 +116,7 @@ async def _marked(session: Session, vault: Vault, schemes: dict[int, SerialSchem
             gtin, _, lot = rest.partition("/")
             told = await of_lot(session, mark.brand_id, scheme, OfLot(gtin, lot), VOIDED_ITEMS_MAX + 1)
         else:
-            inside = await packed.ever_inside(session, mark.brand_id, mark.subject, mark.at, VOIDED_ITEMS_MAX + 1)
+            inside = await packed.ever_inside(session, mark.brand_id, [mark.subject], mark.at, VOIDED_ITEMS_MAX + 1)
             told = await placed(session, mark.brand_id, scheme, [mark.subject, *inside])
         reached += [(one, issuer_id) for one in told]
     return reached

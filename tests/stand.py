@@ -29,7 +29,7 @@ import httpx2
 import psycopg
 import pytest
 import sqlalchemy
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, delete, event
 from sqlalchemy.engine import make_url
 from sqlmodel import Session as SyncSession
 from sqlmodel import SQLModel, col, func, select
@@ -49,6 +49,7 @@ from loyalty import campaigns, fulfilment, ledger, members, news, sign_in
 from loyalty.benefits import BenefitKind, NewBenefit, stock
 from loyalty.benefits import catalogue as catalogue_of_benefits
 from loyalty.campaigns import CampaignStatus, Face, Limits, NewCampaign, NewPrize
+from loyalty.code_limits import CodeWindow
 from loyalty.ledger import LedgerReport
 from loyalty.prizes import Prize, PrizeKind
 from offline_sdk.code_text import Profile, encode_message, encode_text
@@ -75,6 +76,7 @@ PLACED_AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 ITEMS_ON_SALE = 5_100
 START_DEADLINE_S = 90.0
 WAIT_DEADLINE_S = 120.0
+CODES_FORGOTTEN_EVERY_TESTS = 20
 STOP_DEADLINE_S = 30.0
 
 Model = TypeVar("Model", bound=SQLModel)
@@ -467,6 +469,8 @@ class Stand:
     _phones: Iterator[str] = field(init=False, repr=False)
     http: httpx2.Client = field(init=False, repr=False)
     """For requests that leave no cookies behind."""
+    tests: int = field(init=False, default=0, repr=False)
+    """That used it so far, if it is shared."""
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(repr(self))  # hypothesis would print every field of every field
@@ -722,7 +726,12 @@ def stand_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stand(stands: Stands, stand_kind: str, postgres_server: Any) -> Stand:
     """The running stand that tests share, of either kind."""
-    return stands.shared(stand_kind, postgres_server)
+    shared = stands.shared(stand_kind, postgres_server)
+    shared.tests += 1
+    if shared.tests % CODES_FORGOTTEN_EVERY_TESTS == 0:
+        # All tests come from one address, and together they ask for more codes than one may in an hour.
+        shared.execute(delete(CodeWindow))
+    return shared
 
 
 MakeStand = Callable[..., Stand]

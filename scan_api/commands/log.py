@@ -8,8 +8,10 @@ import typer
 from codes.catalogue import brand_named
 from kit.clock import iso, system_clock
 from kit.files import PRIVATE_MODE, replacing
+from scan_api import log_comparison
 from scan_api.commands import terminal
 from scan_api.commands.terminal import Json
+from scan_api.log_comparison import Finding
 from scan_api.provenance import line
 from scan_api.provenance.trace import STEPS_DEFAULT, STEPS_MAX
 from scan_api.scans import Scans
@@ -81,6 +83,54 @@ def export(
         }
 
     terminal.run(work, as_json=as_json, show=terminal.fields)
+
+
+@log.command("compare")
+def compare(as_json: Json = False) -> None:
+    """Compare the rows of events, steps and acts with the log's records. Exits with 1 and names what differs."""
+    found = 0
+
+    async def work() -> dict[str, Any]:
+        nonlocal found
+        async with terminal.workshop() as shop:
+            async with shop.database.reading() as session:
+                entries = await log_comparison.entries(session)
+            with terminal.progress("Comparing", "records", entries, as_json=as_json) as advance:
+                done = await log_comparison.compare(shop.database, advance)
+            with terminal.progress("Looking for records of", "events", done.events, as_json=as_json) as advance:
+                await log_comparison.look_for_unlogged(shop.database, done, advance)
+        found = done.found
+        return {
+            "records": done.records,
+            "erased": done.erased,
+            "rows_before_the_log": done.older,
+            "differences": found,
+            "findings": [_difference(one) for one in done.findings],
+        }
+
+    terminal.run(work, as_json=as_json, show=_show_comparison)
+    if found:
+        raise typer.Exit(1)
+
+
+def _difference(finding: Finding) -> dict[str, Any]:
+    return {
+        "change": finding.change.value,
+        "kind": finding.kind.value,
+        "id": str(finding.subject),
+        "fields": list(finding.fields),
+        "logged_at" if finding.entry_id is not None else "recorded_at": iso(finding.at),
+        "entry": None if finding.entry_id is None else str(finding.entry_id),
+        "leaf": finding.leaf_index,
+    }
+
+
+def _show_comparison(result: dict[str, Any]) -> None:
+    findings = result.pop("findings")
+    terminal.fields(result)
+    for number, one in enumerate(findings):
+        terminal.out.print("\nThe first difference:" if number == 0 else "")
+        terminal.fields(one)
 
 
 @log.command("evidence")

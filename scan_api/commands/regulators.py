@@ -151,7 +151,7 @@ def list_accesses(
                     "key_id": row.key_id,
                     "operation": row.operation,
                     "subject": row.subject,
-                    "filters": row.filters,
+                    "filters": row.asked,
                     "purpose": row.purpose,
                     "outcome": row.outcome,
                     "told": row.told,

@@ -111,43 +111,37 @@ def settled(steps: Sequence[Step], emptied: Mapping[str, Sequence[datetime]]) ->
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A container above a thing, during a part of the time; `newest` the last new step on the way to it."""
+    """A container above a thing, during a part of the time."""
 
     name: str
     since: datetime
     end: datetime
     level: int
-    newest: tuple[datetime, bool, uuid.UUID]
 
 
 def faulty(
     new: Sequence[Step], above: Mapping[str, Sequence[Step]], below: Mapping[str, Sequence[Step]]
 ) -> Iterator[tuple[Step, Kind]]:
-    """Those of the new additions that must have no effect: of a circle the last one, and what makes too many levels.
+    """Those of the new additions that must have no effect: they make a circle, or too many levels at any moment.
 
-    `above` has for each thing its lasting steps, `below` for each container those of what was put into it, both with
-    the new ones and as far as 8 levels from them.
+    Of several that do so together, it is the last one. `above` has for each thing its lasting steps, `below` for each
+    container those of what was put into it, both with the new ones and as far as 8 levels from them.
     """
-    keys: set[tuple[str, uuid.UUID]] = set()
-    for step in new:
-        if not above.get(step.parent) and not below.get(step.child):
-            if step.parent == step.child:
-                yield step, Kind.CIRCLE
-            continue  # two levels, as most have
-        keys = keys or {(one.child, one.event_key) for one in new}
-        places = list(_above(step, above, keys))
-        if any(place.name == step.child and place.newest <= step.order for place in places):
-            yield step, Kind.CIRCLE
-            continue
+    # What has nothing above it and nothing below is two levels, as most have.
+    tall = sorted((one for one in new if above.get(one.parent) or below.get(one.child)), key=lambda one: one.order)
+    left_out = {(one.child, one.event_key) for one in tall}  # until its turn comes
+    for step in tall:
+        places = list(_above(step, above, left_out))
         if any(place.name == step.child for place in places):
-            continue  # the last one of the circle goes, and this one stays
-        height = _height(step.child, step.since, step.end, below, LEVELS_MAX)
-        if max(place.level for place in places) + 1 + height > LEVELS_MAX:
+            yield step, Kind.CIRCLE
+        elif _is_too_deep(step, places, below, left_out):
             yield step, Kind.TOO_DEEP
+        else:
+            left_out.remove((step.child, step.event_key))
 
 
-def _above(step: Step, above: Mapping[str, Sequence[Step]], new: set[tuple[str, uuid.UUID]]) -> Iterator[_Place]:
-    pending = [_Place(step.parent, step.since, step.end, 1, step.order)]
+def _above(step: Step, above: Mapping[str, Sequence[Step]], left_out: set[tuple[str, uuid.UUID]]) -> Iterator[_Place]:
+    pending = [_Place(step.parent, step.since, step.end, 1)]
     seen = set()
     while pending:
         place = pending.pop()
@@ -156,24 +150,42 @@ def _above(step: Step, above: Mapping[str, Sequence[Step]], new: set[tuple[str, 
             continue
         for one in above.get(place.name, ()):
             since, end = max(place.since, one.since), min(place.end, one.end)
-            if since < end:
-                newest = max(place.newest, one.order) if (one.child, one.event_key) in new else place.newest
-                higher = _Place(one.parent, since, end, place.level + 1, newest)
+            if since < end and (one.child, one.event_key) not in left_out:
+                higher = _Place(one.parent, since, end, place.level + 1)
                 if higher not in seen:
                     seen.add(higher)
                     pending.append(higher)
 
 
-def _height(name: str, since: datetime, end: datetime, below: Mapping[str, Sequence[Step]], levels: int) -> int:
-    """How many levels lie under a thing during this time, `levels` at most."""
+def _is_too_deep(
+    step: Step, places: Sequence[_Place], below: Mapping[str, Sequence[Step]], left_out: set[tuple[str, uuid.UUID]]
+) -> bool:
+    """Whether an addition makes more than 8 levels at any moment, what is above it counted with what is below then."""
+    height = _height(step.child, step.since, step.end, below, left_out)
+    most = max(place.level for place in places) + 1 + height
+    if height == 0 or most <= LEVELS_MAX:
+        return most > LEVELS_MAX
+    return any(
+        place.level + 1 + _height(step.child, place.since, place.end, below, left_out) > LEVELS_MAX for place in places
+    )
+
+
+def _height(
+    name: str,
+    since: datetime,
+    end: datetime,
+    below: Mapping[str, Sequence[Step]],
+    left_out: set[tuple[str, uuid.UUID]],
+) -> int:
+    """How many levels lie under a thing during this time, 8 at most."""
     level = {(name, since, end)}
-    for height in range(levels):
+    for height in range(LEVELS_MAX):
         level = {
             (one.child, max(start, one.since), min(stop, one.end))
             for parent, start, stop in level
             for one in below.get(parent, ())
-            if max(start, one.since) < min(stop, one.end)
+            if max(start, one.since) < min(stop, one.end) and (one.child, one.event_key) not in left_out
         }
         if not level:
             return height
-    return levels
+    return LEVELS_MAX

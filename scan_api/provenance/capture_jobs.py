@@ -19,9 +19,10 @@ from msgspec import Raw
 from sqlalchemy import JSON, Column, Text, update
 from sqlmodel import Field, SQLModel, col, select
 
+from kit import locks
 from kit.clock import Clock
 from kit.db import Database, Session, insert
-from scan_api.provenance import captures, spool
+from scan_api.provenance import captures, packing, spool
 from scan_api.provenance.captures import REFUSED_LISTED_MAX, Capture, ErrorBehaviour, Judged, Outcome, Problem, Result
 from scan_api.provenance.documents import Document, EpcisDocumentInvalid
 from scan_api.provenance.packing import PackingTangled
@@ -203,14 +204,16 @@ async def _proceed(database: Database, capture: Capture, document: Document, clo
 
 
 async def _all_or_none(database: Database, capture: Capture, document: Document, clock: Clock) -> None:
+    changes_packing = capture.position > 0  # or may: another worker judged the beginning
     for part in _parts(document, capture.position):
         judged = await _judged(capture, document, part)
+        changes_packing = changes_packing or any(packing.may_change(one.new) for one in judged if one.new is not None)
         unsound = [Result(one.pointer, Outcome.REFUSED, None, None, one.problems) for one in judged if one.new is None]
         async with database.writing() as session:
             await _advance(session, capture, part, unsound, clock())
     if not capture.refused:
         try:
-            await _keep_all(database, capture, document, clock)
+            await _keep_all(database, capture, document, clock, changes_packing=changes_packing)
             return
         except _Undone as undone:  # an id that has other content, here or earlier in the document
             async with database.writing() as session:
@@ -220,10 +223,15 @@ async def _all_or_none(database: Database, capture: Capture, document: Document,
         await _update(session, capture, finished_at=clock())
 
 
-async def _keep_all(database: Database, capture: Capture, document: Document, clock: Clock) -> None:
+async def _keep_all(
+    database: Database, capture: Capture, document: Document, clock: Clock, *, changes_packing: bool
+) -> None:
     counts = dict.fromkeys(Outcome, 0)
     async with database.writing() as session:
         shared = await captures.shared(session, capture, document.declared, clock())
+        if changes_packing:
+            # Before the locks of any part, as a capture of one part has it.
+            await locks.change(session, packing.lock_of(capture.brand_id))
         for part in _parts(document, 0):
             judged = await _judged(capture, document, part)
             results = await captures.keep(session, judged, ErrorBehaviour.ROLLBACK, shared)

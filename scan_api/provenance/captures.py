@@ -153,7 +153,7 @@ def _judged(brand_id: int, pointer: str, read: Reading | Sequence[Fault]) -> Jud
         "is_error": read.declared_at is not None,
         "content": read.content,
     }
-    return Judged(pointer, (), NewEvent(values, read.things), read.hash_id)
+    return Judged(pointer, (), NewEvent(values, read.things, read.parties), read.hash_id)
 
 
 def _refused(pointer: str, faults: Sequence[Fault]) -> Judged:
@@ -255,15 +255,15 @@ def log_entries(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> list[N
             "event",
             event.event_key,
             brand_id,
-            f'{begin},"key":"{event.event_key}","type":"event","event":{_in_one_line(event)}}}'.encode(),
+            f'{begin},"key":"{event.event_key}","type":"event","event":{in_one_line(event.values["content"])}}}'.encode(),
         )
         for event in events
     ]
 
 
-def _in_one_line(event: NewEvent) -> str:
-    content: str = event.values["content"]
-    return content.replace("\n", " ")  # between tokens JSON may have line ends, and within them it cannot
+def in_one_line(content: str) -> str:
+    """An event's text as its leaf has it: between tokens JSON may have line ends, and within them it cannot."""
+    return content.replace("\n", " ")
 
 
 def _weighed(judged: Sequence[Judged], known: Mapping[uuid.UUID, bytes]) -> tuple[list[Result], list[NewEvent]]:

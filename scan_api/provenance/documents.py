@@ -4,7 +4,7 @@ Nothing here copies or changes an event: what was sent is what is stored and ans
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -359,22 +359,52 @@ def _inside(value: object) -> Sequence[object]:
 
 
 def _declare(entry: Mapping[str, object], prefixes: dict[str, str], terms: dict[str, str]) -> None:
+    """Add what one object declares. Its order says nothing: what a definition is made of comes first (JSON-LD 1.1
+    API, 4.2).
+    """
+    told: dict[str, str] = {}
     for name, definition in entry.items():
         uri = definition.get("@id") if isinstance(definition, dict) else definition
         if name in SCHEMES:
             raise EpcisDocumentInvalid(
                 DocumentFault.CONTEXT_INVALID, "/@context", f"{name} begins identifiers, and is no prefix."
             )
-        if name.startswith("@") or not isinstance(uri, str):
-            continue
-        prefix, colon, local = uri.partition(":")
-        if colon and prefix in prefixes and not local.startswith("//"):
-            uri = prefixes[prefix] + local
-        if not is_uri(uri):
-            continue
-        if ":" not in name:
-            prefixes[name] = uri
-        terms[name] = uri
+        if not name.startswith("@") and isinstance(uri, str):
+            told[name] = uri
+    done: set[str] = set()
+    for name in told:
+        for one in _made_of(name, told, done):
+            _define(one, told[one], prefixes, terms)
+            done.add(one)
+
+
+def _made_of(name: str, told: Mapping[str, str], done: Collection[str]) -> list[str]:
+    """The name and what its definition is made of, as far as that is not done, in the order in which it can be."""
+    chain: dict[str, None] = {}
+    while name in told and name not in done:
+        if name in chain:
+            raise EpcisDocumentInvalid(
+                DocumentFault.CONTEXT_INVALID,
+                "/@context",
+                f"{name[:NAME_CHARACTERS_SHOWN_MAX]} is defined by itself.",
+                hint="Give one of the prefixes in the circle its full URI.",
+            )
+        chain[name] = None
+        name, colon, local = told[name].partition(":")
+        if not colon or local.startswith("//"):
+            break
+    return list(reversed(chain))
+
+
+def _define(name: str, uri: str, prefixes: dict[str, str], terms: dict[str, str]) -> None:
+    prefix, colon, local = uri.partition(":")
+    if colon and prefix in prefixes and not local.startswith("//"):
+        uri = prefixes[prefix] + local
+    if not is_uri(uri):
+        return
+    if ":" not in name:
+        prefixes[name] = uri
+    terms[name] = uri
 
 
 def _in_braces(uri: str) -> str:

@@ -39,6 +39,11 @@ def item_uri(gtin: str, serial: str) -> str:
     return f"https://id.gs1.org/01/{gtin}/21/{serial}"
 
 
+def event_uri(event: Event) -> str:
+    """The id of an event in a document."""
+    return f"urn:uuid:{event.event_id}"
+
+
 def document(gtin: str, serial: str, events: Iterable[Event], created_at: datetime) -> dict[str, Any]:
     """An EPCIS document (EPCIS 2.0, 9) with the item's events, as they come."""
     return {
@@ -53,7 +58,7 @@ def document(gtin: str, serial: str, events: Iterable[Event], created_at: dateti
 def _object_event(gtin: str, serial: str, event: Event) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": "ObjectEvent",
-        "eventID": f"urn:uuid:{event.event_id}",
+        "eventID": event_uri(event),
         "eventTime": iso(event.at),
         "eventTimeZoneOffset": "+00:00",
         "recordTime": iso(event.recorded_at),

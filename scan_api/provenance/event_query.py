@@ -22,7 +22,8 @@ from scan_api.provenance.documents import EVENT_TYPES, STANDARD, Context, EpcisD
 from scan_api.provenance.event_fields import Test
 from scan_api.provenance.event_tests import TEST_NAME, field_parameter, plain_parameter
 from scan_api.provenance.locations import Below, Described
-from scan_api.provenance.repository import EpcisEvent
+from scan_api.provenance.parties import EventParty
+from scan_api.provenance.repository import EpcisEvent, EventThing
 from scan_api.provenance.thing_sets import ThingSet
 from scan_api.provenance.things import Part, name_of
 
@@ -84,6 +85,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """Rows of a table that lie together in the order of the events' times: a brand's for which all of this holds."""
+
+    model: type[EpcisEvent] | type[EventThing] | type[EventParty]
+    held: tuple[ColumnElement[bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EventQuery:
     """What is asked for. All of it must hold."""
 
@@ -97,6 +106,8 @@ class EventQuery:
     things: tuple[ThingSet, ...] = ()
     locations: tuple[Below | Described, ...] = ()
     tests: tuple[Test, ...] = ()
+    paths: tuple[Path, ...] = ()
+    """Along which all that is sought is found, and more; none: anywhere."""
     sift: Callable[[EpcisEvent, Mapping[str, Any]], bool] | None = None
     """What decides last, with the event's row and its content as it was sent: not asked for, but whether it is seen."""
     by_record_time: bool = False
@@ -128,6 +139,7 @@ class EventQuery:
             things=self.things + other.things,
             locations=self.locations + other.locations,
             tests=self.tests + other.tests,
+            paths=self.paths or other.paths,
             sift=self.sift or other.sift,
         )
 

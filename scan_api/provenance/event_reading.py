@@ -14,7 +14,7 @@ from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
 from codes.epc_uri import item_names
-from scan_api.provenance import event_hash, event_json, event_rules, event_values, vocabulary
+from scan_api.provenance import event_hash, event_json, event_rules, event_values, parties, vocabulary
 from scan_api.provenance.documents import Context, moment_of
 from scan_api.provenance.event_hash import EventUnhashable
 from scan_api.provenance.event_rules import EPCS_PER_EVENT_MAX
@@ -77,6 +77,7 @@ class Reading(Struct, frozen=True, gc=False):
     event_time: datetime
     columns: Mapping[str, str | None]
     things: list[tuple[str, Part]]
+    parties: Sequence[str]
     content: str
     declared_at: str | None = None
     """When it was declared to be an error, in UTC."""
@@ -94,6 +95,8 @@ class _Field(Struct, frozen=True, gc=False):
     column: str | None = None
     names: Collection[str] = ()
     """Of the things in it."""
+    parties: Collection[str] = ()
+    """Under which it puts the event into the index of parties."""
 
 
 _Kept = dict[bytes, _Field]
@@ -116,6 +119,7 @@ class _Block(Struct, frozen=True, gc=False):
     pieces: list[str]
     """Those of all fields that have a place; empty where the others go."""
     columns: Mapping[str, str | None]
+    parties: list[str]
     quotes: int
     spent: int
 
@@ -166,6 +170,7 @@ class Reader:
         event, pieces, quotes = block.event.copy(), block.pieces.copy(), block.quotes
         loose: list[str] = []
         named: dict[str, Collection[str]] = {}
+        involved = block.parties
         for slot in form.others:
             name = slot.name
             field = self._field(slot, bytes(fields[name]))
@@ -177,6 +182,8 @@ class Reader:
                 pieces[slot.place] = field.pieces[0]
             if field.names:
                 named[name] = field.names
+            if field.parties:
+                involved = [*involved, *field.parties]
         # More quotes than in its fields: one is there twice, or has a name that is written with escapes.
         if quotes != sent.count(b'"') or self._findings.values_left < 0:
             raise _Unusual
@@ -192,6 +199,7 @@ class Reader:
             event["eventTime"],  # type: ignore[arg-type]
             block.columns,
             things,
+            list(dict.fromkeys(involved)) if involved else involved,
             sent.decode(),
         )
 
@@ -244,15 +252,17 @@ class Reader:
             return block
         event: dict[str, object] = {"type": form.type}
         columns = dict(_NO_COLUMNS)
+        involved: list[str] = []
         pieces, quotes = [f"eventType={form.type}"] + [""] * form.placed, form.quotes
         for slot, written in zip(form.recurring, key, strict=True):
             field = self._field(slot, written)
             event[slot.name] = field.value
             pieces[slot.place or 0] = field.pieces[0]
             quotes += field.quotes
+            involved += field.parties
             if slot.name in _COLUMN_OF:
                 columns[_COLUMN_OF[slot.name]] = field.column
-        block = _Block(event, pieces, columns, quotes, EXTENSION_VALUES_MAX - self._findings.values_left)
+        block = _Block(event, pieces, columns, involved, quotes, EXTENSION_VALUES_MAX - self._findings.values_left)
         if sum(map(len, key)) <= FIELD_BYTES_KEPT_MAX:
             if len(form.blocks) >= FIELDS_KEPT_MAX:
                 form.blocks.clear()
@@ -298,7 +308,8 @@ class Reader:
         found = _names(name, value)
         if any(len(one) > IDENTIFIER_BYTES_MAX // _CHARACTER_BYTES_MAX for one in found):
             raise _Unusual
-        return _Field(value, pieces, quotes, spent, _column(name, value), found)
+        involved = parties.indexed({name: value}) if name in parties.FIELDS else ()
+        return _Field(value, pieces, quotes, spent, _column(name, value), found, involved)
 
 
 def _moment_field(value: object, quotes: int) -> _Field:
@@ -321,7 +332,7 @@ def _item_names(field: str, value: object) -> list[str] | None:
 
 
 def _names(field: str, value: Any) -> Collection[str]:
-    """What a sound field names that is to be found by its name: things, each once, or the event itself."""
+    """What a sound field names that is to be found by its name: things, each once, parties, or the event itself."""
     if field == "parentID":
         return (name_of(value),)
     if field == "eventID":
@@ -330,7 +341,13 @@ def _names(field: str, value: Any) -> Collection[str]:
         return dict.fromkeys([name_of(epc) for epc in value])
     if field in _QUANTITIES:
         return dict.fromkeys([name_of(quantity["epcClass"]) for quantity in value])
-    return ()
+    return parties.names_in({field: value}) if field in parties.FIELDS else ()
+
+
+def columns_of(event: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the row of a sound event has of its words and places."""
+    columns = {column: _column(name, event[name]) for name, column in _COLUMN_OF.items() if name in event}
+    return {**_NO_COLUMNS, **columns}
 
 
 def _column(field: str, value: Any) -> str | None:
@@ -352,9 +369,8 @@ def _whole(event: object, content: str, context: Context) -> Reading | Sequence[
         # What the declaration says is no part of the event's hash.
         declared_at = event_hash.in_utc(error["declarationTime"])
         digest = hashlib.sha256(hashed + json.dumps(error, sort_keys=True).encode()).digest()
-    columns = {column: _column(name, event[name]) for name, column in _COLUMN_OF.items() if name in event}
     things = things_of(event)
-    for name in (event.get("eventID") or "", *[name for name, _ in things]):
+    for name in (event.get("eventID") or "", *[name for name, _ in things], *parties.names_in(event)):
         if len(name) * _CHARACTER_BYTES_MAX > IDENTIFIER_BYTES_MAX and len(name.encode()) > IDENTIFIER_BYTES_MAX:
             told = f"An identifier has at most {IDENTIFIER_BYTES_MAX} bytes: {name[:SHOWN_CHARACTERS_MAX]}…"
             return [Fault(FaultCode.URI_INVALID, "", told)]
@@ -364,8 +380,9 @@ def _whole(event: object, content: str, context: Context) -> Reading | Sequence[
         digest,
         event_hash.hash_id(hashed),
         datetime.fromisoformat(event["eventTime"]),
-        {**_NO_COLUMNS, **columns},
+        columns_of(event),
         things,
+        parties.indexed(event),
         content,
         declared_at,
     )

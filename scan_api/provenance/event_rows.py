@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from kit.procedures import Kind
 
@@ -27,8 +28,7 @@ COLUMNS: Final[Mapping[str, Kind]] = {
 _NAMES: Final = ", ".join(name for name in COLUMNS if name not in ("is_undone", "content"))
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(Struct, frozen=True, gc=False):
     """A kept event, see `repository.EpcisEvent`. `is_undone`: it was declared an error later."""
 
     event_key: uuid.UUID

@@ -42,12 +42,17 @@ class EventPage:
 
 async def find(session: Session, brand_id: int, query: EventQuery) -> EventPage:
     """A page of a brand's events. Raises TooManyEvents, QueryTooComplex, TooManyLocations."""
+    return await find_of_brands(session, (brand_id,), query)
+
+
+async def find_of_brands(session: Session, brand_ids: Sequence[int], query: EventQuery) -> EventPage:
+    """The same of the events of several brands, at least one, which `query` must not ask by master data."""
     most = query.per_page
     if query.count_limit is not None:
         most = min(most, query.count_limit - query.answered)
     if most <= 0:
         return EventPage((), None)
-    search = await _prepared(session, brand_id, query)
+    search = await _prepared(session, brand_ids, query)
     if query.count_max is not None and query.after is None:
         await _check_count(search, query.count_max)
     found: list[EpcisEvent] = []
@@ -86,7 +91,7 @@ class Sized:
 async def among(session: Session, brand_id: int, query: EventQuery, keys: Sequence[uuid.UUID]) -> list[Sized]:
     """Those of these events that the query asks for, by record time, without regard to its order, page and limits."""
     narrowed = EventQuery(by_record_time=True, ascending=True).also(query)
-    search = await _prepared(session, brand_id, narrowed)
+    search = await _prepared(session, (brand_id,), narrowed)
     search.things = list(query.things)
     if query.event_ids:
         asked = set(await keys_of_ids(search))
@@ -100,9 +105,10 @@ async def among(session: Session, brand_id: int, query: EventQuery, keys: Sequen
     return [Sized(one.place.event_key, one.size) for one in met if one.place.event_key in kept]
 
 
-async def _prepared(session: Session, brand_id: int, query: EventQuery) -> Search:
-    places = [await locations.found(session, brand_id, asked) for asked in query.locations]
-    return Search(session, brand_id, query, places)
+async def _prepared(session: Session, brand_ids: Sequence[int], query: EventQuery) -> Search:
+    assert len(brand_ids) == 1 or not query.locations  # master data is a brand's own
+    places = [await locations.found(session, brand_ids[0], asked) for asked in query.locations]
+    return Search(session, brand_ids, query, places)
 
 
 async def _check_count(search: Search, count_max: int) -> None:

@@ -1,20 +1,34 @@
-"""The walk over a brand's events in the order of an answer: by ids, by things, by a word, or by time, window by window.
+"""The walk over a brand's events in the order of an answer, by ids, things, paths, a word or time, window by window.
 
-What no index answers is sifted in windows of bounded size. `event_search` looks into what the walk meets.
+What no index answers is sifted in windows of bounded size. `event_search` looks into what the walk meets. The events of
+several brands are walked as one: a step takes as many statements as for a single brand.
 """
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Select, Uuid, literal, true, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Executable,
+    Select,
+    Uuid,
+    asc,
+    desc,
+    literal,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy import select as sql_select
 from sqlmodel import col, func, select
 
 from kit.db import Moment, Session, is_postgresql
-from scan_api.provenance.event_query import EventQuery, Place
+from scan_api.provenance.event_query import EventQuery, Path, Place
 from scan_api.provenance.locations import Found
 from scan_api.provenance.repository import EpcisEvent, EventThing, key_of
 from scan_api.provenance.thing_sets import ThingSet
@@ -30,8 +44,11 @@ THINGS_EXAMINED_MAX: Final = 10_000
 """Names of things that patterns may bring up; when there are more, the events are walked by time instead."""
 MET_AT_ONCE_MAX: Final = 1_000
 _RANGES_AT_ONCE: Final = 100
+_PATHS_AT_ONCE: Final = 500
+"""As many as SQLite puts together in one statement (SQLITE_MAX_COMPOUND_SELECT)."""
 _KEYS_AT_ONCE: Final = 500
 _LAST_CHARACTER: Final = "\U0010ffff"
+_AT, _KEY = "walked_at", "walked_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +85,7 @@ class Work:
 @dataclass(slots=True)
 class Search:
     session: Session
-    brand_id: int
+    brand_ids: Sequence[int]
     query: EventQuery
     places: Sequence[Found]
     things: list[ThingSet] = field(default_factory=list)
@@ -95,7 +112,12 @@ class Search:
         """What columns of an event must be, all of it."""
         times = [_at(col(getattr(EpcisEvent, column)), since, at) for column, since, at in self.query.times]
         words = [col(getattr(EpcisEvent, column)) == value for column, value in self.query.words]
-        return [col(EpcisEvent.brand_id) == self.brand_id, *times, *words, *self.query.conditions]
+        return [self.of_brands(EpcisEvent), *times, *words, *self.query.conditions]
+
+    def of_brands(self, model: type[EpcisEvent] | type[EventThing]) -> ColumnElement[bool]:
+        """That a row is of the brands that are asked."""
+        column = col(model.brand_id)
+        return column == self.brand_ids[0] if len(self.brand_ids) == 1 else column.in_(self.brand_ids)
 
 
 def _at(column: Any, at_or_after: bool, moment: datetime) -> ColumnElement[bool]:
@@ -104,7 +126,7 @@ def _at(column: Any, at_or_after: bool, moment: datetime) -> ColumnElement[bool]
 
 
 async def windows(search: Search, work: Work, wanted: int) -> AsyncIterator[Window]:
-    """The walk: by given ids, by things, by a word, or by time."""
+    """The walk: by given ids, by things, by given paths, by a word, or by time."""
     query = search.query
     if query.event_ids:
         search.things = list(query.things)
@@ -113,7 +135,14 @@ async def windows(search: Search, work: Work, wanted: int) -> AsyncIterator[Wind
     exact = next((things for things in query.things if not things.prefixes), None)
     if exact is not None and not query.by_record_time:
         search.things = [things for things in query.things if things is not exact]
-        async for window in _by_names(search, work, exact):
+        in_part = col(EventThing.part).in_(sorted(exact.parts))
+        paths = [Path(EventThing, (col(EventThing.thing) == name, in_part)) for name in sorted(exact.names)]
+        async for window in _by_paths(search, work, paths):
+            yield window
+        return
+    if query.paths and not query.by_record_time:
+        search.things = list(query.things)
+        async for window in _by_paths(search, work, query.paths):
             yield window
         return
     for things in query.things:
@@ -166,65 +195,72 @@ async def keys_of_ids(search: Search) -> list[uuid.UUID]:
     """The events of these ids, and the declarations that they were errors."""
     first, *others = search.query.event_ids
     ids = sorted(first.intersection(*others))
-    keys = [key_of(search.brand_id, one, is_hash=is_hash) for one in ids for is_hash in (False, True)]
+    kinds = product(search.brand_ids, ids, (False, True))
+    keys = [key_of(brand_id, one, is_hash=is_hash) for brand_id, one, is_hash in kinds]
     declared = select(EpcisEvent.event_key).where(
-        EpcisEvent.brand_id == search.brand_id, col(EpcisEvent.event_id).in_(ids), col(EpcisEvent.is_error) == true()
+        search.of_brands(EpcisEvent), col(EpcisEvent.event_id).in_(ids), col(EpcisEvent.is_error) == true()
     )
     return keys + list((await search.session.exec(declared.limit(THINGS_EXAMINED_MAX))).all())
 
 
-def _thing_conditions(search: Search, things: ThingSet) -> list[ColumnElement[bool]]:
-    times = [
-        _at(col(EventThing.event_time), since, at) for column, since, at in search.query.times if column == "event_time"
-    ]
-    return [col(EventThing.brand_id) == search.brand_id, col(EventThing.part).in_(sorted(things.parts)), *times]
+def _within(search: Search, path: Path) -> list[ColumnElement[bool]]:
+    """What holds for the rows of a path, the time among it."""
+    at = col(path.model.event_time)
+    times = [_at(at, since, moment) for column, since, moment in search.query.times if column == "event_time"]
+    return [*path.held, *times]
 
 
-async def _by_names(search: Search, work: Work, things: ThingSet) -> AsyncIterator[Window]:
-    """Events of single things, by event time: each thing's lie together in that order."""
-    after = search.query.after
-    place = tuple_(col(EventThing.event_time), col(EventThing.event_key))
-    names = sorted(things.names)
-    while names and work.sifted > 0:
-        branches = []
-        for name in names:
-            held = [col(EventThing.thing) == name, *_thing_conditions(search, things)]
+async def _by_paths(search: Search, work: Work, paths: Sequence[Path]) -> AsyncIterator[Window]:
+    """Events along several paths, by event time: each path's lie together in that order."""
+    after, ascending = search.query.after, search.query.ascending
+    while paths and work.sifted > 0:
+        branches: list[Select[Any]] = []
+        for path, brand_id in product(paths, search.brand_ids):
+            at: Any = col(path.model.event_time)
+            key: Any = col(path.model.event_key)
+            held = [col(path.model.brand_id) == brand_id, *_within(search, path)]
             if after is not None:
-                held.append(_behind(place, after, search.query.ascending))
-            branch = sql_select(col(EventThing.event_time), col(EventThing.event_key)).where(*held)
-            branches.append(branch.order_by(*_order(search, EventThing)).limit(_branch_limit(names)))
-        rows = await _rows_of(search, branches)
-        limit = _branch_limit(names)
+                held.append(_behind(tuple_(at, key), after, ascending))
+            branches.append(sql_select(at.label(_AT), key.label(_KEY)).where(*held))
+        rows: list[Any] = []
+        cut: list[Place] = []
+        for start in range(0, len(branches), _PATHS_AT_ONCE):
+            some = branches[start : start + _PATHS_AT_ONCE]
+            found = await _rows(search, _first(some, MET_AT_ONCE_MAX, ascending))
+            rows += found
+            # Where rows were cut off, the events behind may be among those that were not read.
+            cut += [Place(*found[-1])] if len(found) == MET_AT_ONCE_MAX else []
         met = await met_by_keys(search, [row[1] for row in rows])
-        work.sifted -= len(rows)
-        # Where one thing's rows were cut off, the events behind may be among those that were not read.
-        cut = [rows_of_one[-1] for rows_of_one in _runs(rows, limit)]
         if not cut:
+            work.sifted = max(1, work.sifted - len(rows))  # so that the end is known
             yield Window(met, None)
             return
-        ends = sorted((Place(row[0], row[1]) for row in cut), key=lambda one: (one.at, one.event_key.bytes))
-        after = ends[0] if search.query.ascending else ends[-1]
+        work.sifted -= len(rows)
+        ends = sorted(cut, key=lambda one: (one.at, one.event_key.bytes))
+        after = ends[0] if ascending else ends[-1]
         yield Window([one for one in met if not search.is_past(one.place, after)], after)
 
 
-def _branch_limit(names: Sequence[str]) -> int:
-    return max(50, MET_AT_ONCE_MAX // len(names))
+def _first(branches: Sequence[Select[Any]], most: int, ascending: bool) -> Select[Any] | CompoundSelect[Any]:
+    """The first places that branches find together, in the order of the answer.
 
-
-def _runs(rows: Sequence[Any], limit: int) -> list[list[Any]]:
-    """The rows of each branch that has as many as it may have; a row's third column is its branch."""
-    by_branch: dict[int, list[Any]] = {}
-    for row in rows:
-        by_branch.setdefault(row[2], []).append(row)
-    return [run for run in by_branch.values() if len(run) >= limit]
+    Each branch is limited by itself, too: else PostgreSQL sorts what it finds, and does not walk its index.
+    """
+    towards = asc if ascending else desc
+    order: tuple[Any, Any] = (towards(_AT), towards(_KEY))
+    limited = [branch.order_by(*order).limit(most) for branch in branches]
+    if len(limited) == 1:
+        return limited[0]
+    inner = [sql_select(*branch.subquery().c) for branch in limited]
+    return union_all(*inner).order_by(*order).limit(most)
 
 
 async def _rows_of(search: Search, branches: Sequence[Any]) -> list[Any]:
     rows: list[Any] = []
     for start in range(0, len(branches), _RANGES_AT_ONCE):
         some = [
-            sql_select(*(inner := branch.subquery()).c, literal(start + index).label("branch")).select_from(inner)
-            for index, branch in enumerate(branches[start : start + _RANGES_AT_ONCE])
+            sql_select(*(inner := branch.subquery()).c).select_from(inner)
+            for branch in branches[start : start + _RANGES_AT_ONCE]
         ]
         rows += await _rows(search, union_all(*some))
     return rows
@@ -242,8 +278,11 @@ async def _keys_of_things(search: Search, things: ThingSet) -> list[uuid.UUID] |
     branches = [
         sql_select(*columns).where(col(EventThing.thing) >= low, col(EventThing.thing) < high) for low, high in ranges
     ]
+    in_part = col(EventThing.part).in_(sorted(things.parts))
     branches += [
-        sql_select(*columns).where(col(EventThing.thing) == name, *_thing_conditions(search, things))
+        sql_select(*columns).where(
+            search.of_brands(EventThing), *_within(search, Path(EventThing, (col(EventThing.thing) == name, in_part)))
+        )
         for name in sorted(things.names)
         if not name.startswith(things.prefixes)
     ]
@@ -254,7 +293,8 @@ async def _keys_of_things(search: Search, things: ThingSet) -> list[uuid.UUID] |
         if room < 0:
             return None
         rows += found
-    return [row[1] for row in rows if row[2] == search.brand_id and row[3] in things.parts and things.has(row[0])]
+    brands = set(search.brand_ids)
+    return [row[1] for row in rows if row[2] in brands and row[3] in things.parts and things.has(row[0])]
 
 
 def _behind(place: Any, after: Place, ascending: bool) -> ColumnElement[bool]:
@@ -263,9 +303,8 @@ def _behind(place: Any, after: Place, ascending: bool) -> ColumnElement[bool]:
     return holds
 
 
-def _order(search: Search, model: type[EpcisEvent] | type[EventThing]) -> tuple[Any, Any]:
-    at = search.order_column if model is EpcisEvent else col(EventThing.event_time)
-    key = col(model.event_key)
+def _order(search: Search) -> tuple[Any, Any]:
+    at, key = search.order_column, col(EpcisEvent.event_key)
     return (at.asc(), key.asc()) if search.query.ascending else (at.desc(), key.desc())
 
 
@@ -281,7 +320,8 @@ async def _by_columns(search: Search, work: Work, wanted: int) -> AsyncIterator[
         edge = await _edge(search, within) if rest else None
         if edge is not None:
             within.append(_up_to(place, edge, query.ascending))
-        statement = _met_columns(search).where(*within, *rest).order_by(*_order(search, EpcisEvent)).limit(limit)
+        within += [search.of_brands(EpcisEvent), *_between(search, after, edge)]
+        statement = _met_columns(search).where(*within, *rest).order_by(*_order(search)).limit(limit)
         met = [_met(row) for row in await _rows(search, statement)]
         is_cut = len(met) == limit
         work.sifted -= WINDOW_EVENTS if rest and not is_cut else len(met)
@@ -292,9 +332,10 @@ async def _by_columns(search: Search, work: Work, wanted: int) -> AsyncIterator[
 
 
 def _divided(search: Search) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
-    """What the index walked by answers, and what has to be sifted."""
+    """What the index walked by answers, besides the brand, and what has to be sifted."""
     query = search.query
-    walked, rest = [col(EpcisEvent.brand_id) == search.brand_id], list(query.conditions)
+    walked: list[ColumnElement[bool]] = []
+    rest = list(query.conditions)
     for index, (column, value) in enumerate(query.words):
         (rest if index or query.by_record_time else walked).append(col(getattr(EpcisEvent, column)) == value)
     ordered_by = "record_time" if query.by_record_time else "event_time"
@@ -305,15 +346,22 @@ def _divided(search: Search) -> tuple[list[ColumnElement[bool]], list[ColumnElem
 
 async def _edge(search: Search, ahead: Sequence[ColumnElement[bool]]) -> Place | None:
     """The last place of the next window; None: the walk ends before."""
-    statement = (
-        select(search.order_column, EpcisEvent.event_key)
-        .where(*ahead)
-        .order_by(*_order(search, EpcisEvent))
-        .offset(WINDOW_EVENTS - 1)
-        .limit(1)
-    )
-    row = (await search.session.exec(statement)).first()
-    return None if row is None else Place(row[0], row[1])
+    columns: tuple[Any, ...] = (search.order_column.label(_AT), col(EpcisEvent.event_key).label(_KEY))
+    branches = [
+        sql_select(*columns).where(col(EpcisEvent.brand_id) == brand_id, *ahead) for brand_id in search.brand_ids
+    ]
+    window = _first(branches, WINDOW_EVENTS, search.query.ascending)
+    found = await _rows(search, window.offset(WINDOW_EVENTS - 1).limit(1))
+    return Place(*found[0]) if found else None
+
+
+def _between(search: Search, after: Place | None, edge: Place | None) -> list[ColumnElement[bool]]:
+    """The moments of a window of several brands again: by places alone a planner does not see how short it is."""
+    if len(search.brand_ids) == 1:
+        return []
+    since, until = (after, edge) if search.query.ascending else (edge, after)
+    held = [] if since is None else [search.order_column >= since.at]
+    return held if until is None else [*held, search.order_column <= until.at]
 
 
 def _up_to(place: Any, edge: Place, ascending: bool) -> ColumnElement[bool]:

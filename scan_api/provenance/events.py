@@ -47,6 +47,7 @@ class Step(StrEnum):
     RECEIVED = "received"
     RECALLED = "recalled"
     VOIDED = "voided"
+    HELD = "held"
     SCANNED = "scanned"
     CLAIMED = "claimed"
 
@@ -236,8 +237,8 @@ _EVENT: Mapping[str, Kind] = {
 }
 
 
-def _of_part(step: Step) -> str:
-    """The step of the part of an order in which an item lies."""
+def of_part(step: Step) -> str:
+    """A SELECT of this step, as it was recorded for the part of `:order` in which `:issue_index` lies."""
     nearest = (
         f"SELECT * FROM range_event WHERE order_id = :order AND step = '{step}' AND first_index <= :issue_index "  # noqa: S608 - words of ours
         "ORDER BY first_index DESC LIMIT 1"
@@ -257,7 +258,7 @@ HISTORY: Sequence[Statement] = (
         collects="events",
     ),
     Statement(
-        f"{_of_part(Step.ACTIVATED)} UNION ALL {_of_part(Step.VOIDED)}",
+        f"{of_part(Step.ACTIVATED)} UNION ALL {of_part(Step.VOIDED)}",
         gives=_EVENT,
         collects="part_events",
         when="has_ranges",

@@ -16,7 +16,7 @@ from sqlalchemy import CheckConstraint, Index, Text
 from sqlmodel import Field, SQLModel
 
 from codes.serials import ITEM_NUMBERS
-from kit import procedures
+from kit import locks, procedures
 from kit.db import Moment, Session
 from kit.procedures import Kind, Procedure
 from kit.procedures import Step as Statement
@@ -167,20 +167,32 @@ _HAS_MARKS = Statement(
     gives={"has_marks": Kind.BOOLEAN},
 )
 _OF_LOT: Mapping[str, Kind] = {"lot_name": Kind.TEXT, "lot_made_on": Kind.TEXT, "lot_good_until": Kind.TEXT}
+LOT = Statement(_LOT_SQL, gives=_OF_LOT)
+"""The step that tells an item's lot, for `lot_of`."""
 LIFE: Sequence[Statement] = (
     _HAS_MARKS,
-    Statement(_LOT_SQL, gives=_OF_LOT),
+    LOT,
     Statement(_MARKS_SQL, gives=_MARK, collects="life_marks", when="has_marks"),
 )
 """Steps that tell an item's lot, and the marks that reach it: nearly nothing for a brand that has set none."""
 ANSWER = (*_OF_LOT, "life_marks")
+FREE_PARAMETERS: Mapping[str, Kind] = {**PARAMETERS, "marks_lock": Kind.BIGINT}
 FREE: Sequence[Statement] = (
+    Statement(f"[[{locks.SHARE_SQL.format(key=':marks_lock')}]]"),
     _HAS_MARKS,
     Statement(_LOT_SQL, gives=_OF_LOT, when="has_marks"),
     Statement(f"SELECT 1 WHERE NOT EXISTS ({_MARKS_SQL})", refusal="ItemNotActive", when="has_marks"),
 )
-"""Steps that go on only with an item that no mark reaches."""
+"""Steps that go on only with an item that no mark reaches, and keep it so until the transaction ends.
+
+Whoever sets a mark waits for it, or his mark is seen.
+"""
 _LIFE = Procedure("life", PARAMETERS, LIFE, ANSWER, writes=False)
+
+
+def lock_of(brand_id: int) -> int:
+    """The lock that claims with items of a brand share, and whoever sets its marks changes."""
+    return locks.key_of("marks", brand_id)
 
 
 def values(brand_id: int, order_id: int, gtin: str, serial: str, issue_index: int) -> dict[str, Any]:
@@ -211,7 +223,7 @@ def marks_of(found: Mapping[str, Any]) -> list[Mark]:
 
 
 def lot_of(found: Mapping[str, Any]) -> Lot | None:
-    """The lot that `LIFE` found; None where nothing is known."""
+    """The lot that `LOT` found; None where nothing is known."""
     lot = Lot(*(found[name] for name in _OF_LOT))
     return None if lot == Lot(None, None, None) else lot
 

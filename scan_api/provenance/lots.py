@@ -8,18 +8,22 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, Index, Text
 from sqlmodel import Field, SQLModel
 
 from codes import ranges
+from codes.digital_link import CANONICAL_STEM
 from codes.orders import CodeOrder
 from codes.ranges import IndexRange
+from kit import locks
 from kit.db import Moment, Session, insert, table_of
 from kit.errors import Invalid
+from kit.procedures import Ask, Kind, Procedure, Step
 from scan_api.provenance import packing
 from scan_api.provenance.life import lot_subject
 from scan_api.provenance.repository import NewEvent, key_of
@@ -28,6 +32,8 @@ from scan_api.provenance.things import Part
 LOT_CHARACTERS_MAX = 20
 """GS1 General Specifications, 3.4.1, AI (10): up to 20 of the 82 invariant characters."""
 ROWS_AT_ONCE_MAX = 1_000
+ITEMS_COUNTED_MAX, ITEMS_TOLD_MAX = 100_000, 1_000
+"""Of one lot."""
 _LOT = re.compile(rf"[!\"%&'()*+,\-./0-9:;<=>?A-Z_a-z]{{1,{LOT_CHARACTERS_MAX}}}")
 _FIELDS: Mapping[str, Sequence[str]] = {
     "lot": ("lotNumber",),
@@ -70,7 +76,41 @@ class LotDates(SQLModel, table=True):
     expires_on: str | None = Field(default=None, sa_type=Text)
 
 
+@dataclass(frozen=True, slots=True)
+class LotItems:
+    """The items that events bound to a lot one by one: how many, counted up to 100,000, and the first 1,000 by name."""
+
+    count: int
+    names: Sequence[str]
+    is_cut: bool
+    """There are more than the names."""
+
+
 _TABLE = table_of(ItemLot)
+_SOME = """
+    SELECT thing FROM item_lot
+    WHERE brand_id = :brand_id AND lot = :lot AND substr(thing, 1, length(:stem)) = :stem LIMIT :counted_max
+"""
+ITEMS: Final = Procedure(
+    "lot_items",
+    {
+        "brand_id": Kind.INTEGER,
+        "lot": Kind.TEXT,
+        "stem": Kind.TEXT,
+        "counted_max": Kind.INTEGER,
+        "told_max": Kind.INTEGER,
+    },
+    (
+        Step(f"SELECT count(*) FROM ({_SOME}) AS some_items", gives={"item_count": Kind.BIGINT}),  # noqa: S608
+        Step(
+            f"SELECT thing FROM ({_SOME}) AS some_items ORDER BY thing LIMIT :told_max",  # noqa: S608
+            gives={"thing": Kind.TEXT},
+            collects="items",
+        ),
+    ),
+    ("item_count", "items"),
+    writes=False,
+)
 
 
 def check(lot: str, produced_on: date | None = None, expires_on: date | None = None) -> None:
@@ -106,15 +146,27 @@ async def bind(
     return changed
 
 
+async def items_of(ask: Ask, brand_id: int, gtin: str, lot: str) -> LotItems:
+    """The items of a lot of a product, as far as events tell of items."""
+    asked = {"brand_id": brand_id, "lot": lot, "stem": f"{CANONICAL_STEM}/01/{gtin}/21/"}
+    found = await ask(ITEMS, {**asked, "counted_max": ITEMS_COUNTED_MAX + 1, "told_max": ITEMS_TOLD_MAX})
+    count, names = found["item_count"], [name for (name,) in found["items"]]
+    return LotItems(min(count, ITEMS_COUNTED_MAX), names, count > len(names))
+
+
 async def apply(session: Session, brand_id: int, events: Sequence[NewEvent]) -> None:
     """Take what commissioning events tell of lots into account, in the transaction that keeps them.
 
     `packing.apply` goes before it: it notes which events were errors. What an error had overwritten is not told again.
     """
     declared = [event for event in events if event.values["is_error"] and event.values["type"] == "ObjectEvent"]
-    if declared:
-        await _undo(session, brand_id, declared)
     told = [event for event in events if _may_tell(event)]
+    # Those who tell write in one order; who takes back cannot, and must not miss what is being told just now.
+    if declared:
+        await locks.change(session, _lock_of(brand_id))
+        await _undo(session, brand_id, declared)
+    elif told:
+        await locks.share(session, _lock_of(brand_id))
     if not told:
         return
     undone = await packing.undone_among(session, {event.event_key for event in told})
@@ -122,7 +174,7 @@ async def apply(session: Session, brand_id: int, events: Sequence[NewEvent]) -> 
     for event in sorted(told, key=lambda one: (one.values["event_time"], one.event_key)):
         if event.event_key not in undone:
             rows |= {row["thing"]: row for row in _rows(brand_id, event)}
-    ordered = [rows[name] for name in sorted(rows)]  # in one order, so that no two captures wait for each other
+    ordered = [rows[name] for name in sorted(rows)]
     for start in range(0, len(ordered), ROWS_AT_ONCE_MAX):
         write = insert(session, ItemLot).values(ordered[start : start + ROWS_AT_ONCE_MAX])
         given, held = write.excluded, _TABLE.c
@@ -133,6 +185,11 @@ async def apply(session: Session, brand_id: int, events: Sequence[NewEvent]) -> 
                 where=given.event_time >= held.event_time,
             )
         )
+
+
+def _lock_of(brand_id: int) -> int:
+    """The lock of a brand's lots as events tell them; whoever changes packing too takes that lock first."""
+    return locks.key_of("item lots", brand_id)
 
 
 async def _undo(session: Session, brand_id: int, declared: Sequence[NewEvent]) -> None:

@@ -1,5 +1,6 @@
 """What is packed where: the contents of a container and the containers of a thing, at any moment, on all levels."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kit.db import Moment, Session, table_of
+from kit.db import Moment, Session, is_postgresql, table_of
 from scan_api.provenance.aggregation import LEVELS_MAX
 from scan_api.provenance.packing import Packing
 
@@ -17,22 +18,43 @@ CONTENTS_SHOWN_MAX = 100_000
 _TABLE = table_of(Packing)
 
 
-ABOVE_SQL = f"""
-    WITH RECURSIVE above(name, since, until, level) AS (
-        SELECT parent, since, until, 1 FROM packing
-        WHERE child = :thing AND brand_id = :of_brand AND kind = 'add' AND (until IS NULL OR until > since)
+AMONG_SQL = {True: "= ANY(CAST(:things AS text[]))", False: "IN (SELECT value FROM json_each(:things))"}
+"""That a column is one of `:things`, on PostgreSQL (True) and on SQLite; `names_given` are its values."""
+
+
+def _joined(column: str, to: str, brand: str, *, on_postgresql: bool) -> str:
+    """A join of `packing`, looked up for each row: where many rows are expected, PostgreSQL would read all of it."""
+    held = f"packing.{column} = {to} AND packing.brand_id = :{brand}"
+    if on_postgresql:
+        return f"CROSS JOIN LATERAL (SELECT * FROM packing WHERE {held} OFFSET 0) AS packing"  # noqa: S608
+    return f"JOIN packing ON {held}"
+
+
+def _above_sql(things: str, joined: str) -> str:
+    return f"""
+    WITH RECURSIVE above(thing, name, since, until, level) AS (
+        SELECT child, parent, since, until, 1 FROM packing
+        WHERE child {things} AND brand_id = :of_brand AND kind = 'add' AND (until IS NULL OR until > since)
         UNION ALL
-        SELECT packing.parent,
+        SELECT above.thing, packing.parent,
             CASE WHEN packing.since > above.since THEN packing.since ELSE above.since END,
             CASE WHEN above.until IS NULL OR packing.until < above.until THEN packing.until ELSE above.until END,
             above.level + 1
-        FROM above JOIN packing ON packing.child = above.name AND packing.brand_id = :of_brand
+        FROM above {joined}
         WHERE packing.kind = 'add' AND above.level < {LEVELS_MAX}
             AND (packing.until IS NULL OR (packing.until > packing.since AND packing.until > above.since))
             AND (above.until IS NULL OR packing.since < above.until)
     )
 """  # noqa: S608 - words of ours
+
+
+ABOVE_SQL = _above_sql("= :thing", _joined("child", "above.name", "of_brand", on_postgresql=False))
 """The beginning of a statement: `above` has every container that `:thing` was ever in, and from when until when."""
+ABOVE_ALL_SQL = {
+    on_postgresql: _above_sql(among, _joined("child", "above.name", "of_brand", on_postgresql=on_postgresql))
+    for on_postgresql, among in AMONG_SQL.items()
+}
+"""The same for many `:things`, which stand beside their containers as `thing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +121,41 @@ async def containers_of(session: Session, brand_id: int, name: str, at: datetime
     return [Packed(*row) for row in (await (await session.connection()).execute(_CONTAINERS, asked)).all()]
 
 
-_EVER = (
-    sa.text(f"""
+def names_given(session: Session, names: Sequence[str]) -> Any:
+    """What `AMONG_SQL` takes for `:things`."""
+    return list(names) if is_postgresql(session) else json.dumps(names)
+
+
+_EVER = {
+    on_postgresql: sa.text(f"""
     WITH RECURSIVE inside(name, since, until, level) AS (
         SELECT child, CASE WHEN since > :since THEN since ELSE :since END, until, 1 FROM packing
-        WHERE parent = :thing AND brand_id = :brand AND kind = 'add'
+        WHERE parent {among} AND brand_id = :brand AND kind = 'add'
             AND (until IS NULL OR (until > since AND until > :since))
         UNION
         SELECT packing.child,
             CASE WHEN packing.since > inside.since THEN packing.since ELSE inside.since END,
             CASE WHEN inside.until IS NULL OR packing.until < inside.until THEN packing.until ELSE inside.until END,
             inside.level + 1
-        FROM inside JOIN packing ON packing.parent = inside.name AND packing.brand_id = :brand
+        FROM inside {_joined("parent", "inside.name", "brand", on_postgresql=on_postgresql)}
         WHERE packing.kind = 'add' AND inside.level < {LEVELS_MAX}
             AND (packing.until IS NULL OR (packing.until > packing.since AND packing.until > inside.since))
             AND (inside.until IS NULL OR packing.since < inside.until)
     )
-    SELECT DISTINCT name FROM inside ORDER BY name LIMIT :count_max
+    SELECT DISTINCT name FROM inside WHERE name > :after ORDER BY name LIMIT :count_max
     """)  # noqa: S608 - words of ours
     .bindparams(sa.bindparam("since", type_=Moment()))
     .columns(name=sa.Text)
-)
+    for on_postgresql, among in AMONG_SQL.items()
+}
 
 
-async def ever_inside(session: Session, brand_id: int, name: str, since: datetime, limit: int) -> list[str]:
-    """The names of all that was in a container at any time from a moment on, `limit` at most."""
-    asked = {"thing": name, "brand": brand_id, "since": since, "count_max": limit}
-    return list((await (await session.connection()).execute(_EVER, asked)).scalars())
+async def ever_inside(
+    session: Session, brand_id: int, names: Sequence[str], since: datetime, limit: int, after: str = ""
+) -> list[str]:
+    """The names of all that was in one of these containers at any time from a moment on, the first `limit` behind
+    `after` in the order of their bytes.
+    """
+    things = names_given(session, names)
+    asked = {"things": things, "brand": brand_id, "since": since, "count_max": limit, "after": after}
+    return list((await (await session.connection()).execute(_EVER[is_postgresql(session)], asked)).scalars())

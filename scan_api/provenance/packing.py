@@ -82,17 +82,40 @@ def lock_of(brand_id: int) -> int:
     return locks.key_of("packing", brand_id)
 
 
+def may_change(event: NewEvent) -> bool:
+    """Whether `apply` may take the lock for this event."""
+    return event.values["type"] == "AggregationEvent" or bool(event.values["is_error"])
+
+
 def among(session: Session, column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
     """Whether a column has one of any number of values, which are one parameter."""
-    plain = [value.hex if isinstance(value, uuid.UUID) else str(value) for value in values]
     if is_postgresql(session):
-        # The driver would look at each element by itself, which costs more than the query.
-        if _ESCAPE.search("".join(plain)):
-            plain = [_ESCAPE.sub(_BACKSLASH, text) for text in plain]
-        listed = '","'.join(plain)
-        literal = sa.bindparam(None, f'{{"{listed}"}}' if plain else "{}", type_=Text())
-        return column == sa.any_(sa.cast(literal, postgresql.ARRAY(column.type)))
-    return column.in_(sa.select(sa.column("value")).select_from(sa.func.json_each(json.dumps(plain))))
+        return column == sa.any_(_array(column, values))
+    return column.in_(_each(values))
+
+
+def _not_among(session: Session, column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
+    """Whether it has none of them; PostgreSQL looks each row up, where `<> ALL` would compare it with every value."""
+    rows = sa.select(sa.func.unnest(_array(column, values))) if is_postgresql(session) else _each(values)
+    return column.not_in(rows)
+
+
+def _array(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[Any]:
+    # The driver would look at each element by itself, which costs more than the query.
+    plain = _plain(values)
+    if _ESCAPE.search("".join(plain)):
+        plain = [_ESCAPE.sub(_BACKSLASH, text) for text in plain]
+    listed = '","'.join(plain)
+    literal = sa.bindparam(None, f'{{"{listed}"}}' if plain else "{}", type_=Text())
+    return sa.cast(literal, postgresql.ARRAY(column.type))
+
+
+def _each(values: Collection[Any]) -> sa.Select[Any]:
+    return sa.select(sa.column("value")).select_from(sa.func.json_each(json.dumps(_plain(values))))
+
+
+def _plain(values: Collection[Any]) -> list[str]:
+    return [value.hex if isinstance(value, uuid.UUID) else str(value) for value in values]
 
 
 async def apply(session: Session, brand_id: int, events: Sequence[NewEvent]) -> None:
@@ -225,7 +248,7 @@ class _Change:
             return {}
         first = min(step.since for step in grown)
         above = await self._above({step.parent for step in grown}, first)
-        below = await self._below({step.child for step in grown}, first)
+        below = await self._below({step.child for step in grown}, first, above)
         return {(step.child, step.event_key): kind for step, kind in aggregation.faulty(grown, above, below)}
 
     async def _above(self, names: Iterable[str], first: datetime) -> dict[str, list[Step]]:
@@ -242,10 +265,13 @@ class _Change:
                 break
         return found
 
-    async def _below(self, names: Iterable[str], first: datetime) -> dict[str, list[Step]]:
-        """The same downwards, by container; of what holds nothing itself, one for all."""
+    async def _below(
+        self, names: Iterable[str], first: datetime, above: Mapping[str, Sequence[Step]]
+    ) -> dict[str, list[Step]]:
+        """The same downwards, by container; of what holds nothing itself, one for each time when any of it is there."""
         own: dict[str, list[Step]] = defaultdict(list)
-        for step in chain.from_iterable(self._after.values()):
+        # What holds something from now on is no container in the table yet: `above` has in what it is.
+        for step in chain.from_iterable({**self._after, **above}.values()):
             if step.lasts:
                 own[step.parent].append(step)
         found: dict[str, list[Step]] = {}
@@ -272,24 +298,35 @@ class _Change:
         return [step for step in rows if step.lasts]
 
     async def _leaves(self, names: Collection[str], first: datetime) -> Sequence[Any]:
-        """For each container that holds something, from when until when: until None as long as it may still."""
-        asked = (
-            sa.select(
-                _COLUMNS.parent,
-                sa.func.min(_COLUMNS.since, type_=Moment()),
-                sa.type_coerce(
-                    sa.case((sa.func.count() > sa.func.count(_COLUMNS.until), None), else_=sa.func.max(_COLUMNS.until)),
-                    Moment(),
-                ),
-            )
-            .where(
-                _COLUMNS.brand_id == self._brand_id,
-                _COLUMNS.kind == Kind.ADD.value,
-                among(self._session, _COLUMNS.parent, names),
-                sa.or_(_COLUMNS.until.is_(None), _COLUMNS.until > first),
-            )
-            .group_by(_COLUMNS.parent)
+        """For each container the times in which it holds something, from when until when: None, it may still.
+
+        Without what this change touches: of that `_after` knows better.
+        """
+        parent, since, until = _COLUMNS.parent, _COLUMNS.since, _COLUMNS.until
+        earlier: Any = {"partition_by": parent, "order_by": since, "rows": (None, -1)}
+        goes_on = sa.or_(
+            sa.func.count().over(**earlier) > sa.func.count(until).over(**earlier),
+            sa.func.max(until).over(**earlier) >= since,
         )
+        stays = sa.select(parent, since, until, sa.case((goes_on, 0), else_=1).label("begins")).where(
+            _COLUMNS.brand_id == self._brand_id,
+            _COLUMNS.kind == Kind.ADD.value,
+            among(self._session, parent, names),
+            sa.or_(until.is_(None), sa.and_(until > first, until > since)),
+        )
+        touched = {step.child for step in self._before.values() if step.lasts and step.parent in names}
+        if touched:
+            stays = stays.where(_not_among(self._session, _COLUMNS.child, touched))
+        stay = stays.subquery().c
+        # With those that begin at the same moment, in whatever order.
+        time = sa.func.sum(stay.begins).over(partition_by=stay.parent, order_by=stay.since).label("time")
+        one = sa.select(stay.parent, stay.since, stay.until, time).subquery().c
+        still = sa.func.count() > sa.func.count(one.until)
+        asked = sa.select(
+            one.parent,
+            sa.func.min(one.since, type_=Moment()),
+            sa.type_coerce(sa.case((still, None), else_=sa.func.max(one.until)), Moment()),
+        ).group_by(one.parent, one.time)
         return (await (await self._session.connection()).execute(asked)).all()
 
     async def _write(self) -> None:

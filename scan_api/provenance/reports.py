@@ -6,7 +6,6 @@ nothing. So each event is in one report, and a report's id follows from where it
 
 import asyncio
 import contextlib
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ async def document(
         query_name,
         subscription_id,
     )
-    return json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+    return answers.encoded(made).decode()
 
 
 class Reporter:

@@ -24,6 +24,7 @@ from kit.ids import derived_id
 from scan_api.provenance import arrivals
 from scan_api.provenance.documents import EVENT_TYPES
 from scan_api.provenance.event_rows import EventRow
+from scan_api.provenance.parties import EventParty
 from scan_api.provenance.things import Part
 
 KEYS_ASKED_AT_ONCE_MAX = 500
@@ -116,6 +117,7 @@ class NewEvent(Struct, frozen=True, gc=False):
 
     values: Mapping[str, Any]
     things: Sequence[tuple[str, Part]]
+    parties: Sequence[str] = ()
 
     @property
     def event_key(self) -> uuid.UUID:
@@ -174,13 +176,16 @@ async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str
     await arrivals.note(session, shared["brand_id"], [event.event_key for event in ordered], shared["record_time"])
     try:
         if is_postgresql(session):
-            event_lines, thing_lines = _lines(ordered, shared)
+            event_lines, thing_lines, party_lines = _lines(ordered, shared)
             await copy_lines(session, table_of(EpcisEvent), event_lines)
             await copy_lines(session, table_of(EventThing), thing_lines)
+            if party_lines:
+                await copy_lines(session, table_of(EventParty), party_lines)
             return
         for table, rows in (
             (table_of(EpcisEvent), [{**event.values, **shared} for event in ordered]),
             (table_of(EventThing), _thing_rows(ordered, shared["brand_id"])),
+            (table_of(EventParty), _party_rows(ordered, shared["brand_id"])),
         ):
             if rows:
                 await (await session.connection()).execute(table.insert(), rows)
@@ -202,15 +207,30 @@ def _thing_rows(events: Sequence[NewEvent], brand_id: int) -> list[dict[str, Any
     ]
 
 
+def _party_rows(events: Sequence[NewEvent], brand_id: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "party": party,
+            "brand_id": brand_id,
+            "event_time": event.values["event_time"],
+            "event_key": event.event_key,
+        }
+        for event in events
+        for party in event.parties
+    ]
+
+
 # COPY's text format (PostgreSQL manual, COPY, "Text Format"): a tenth of the cost of INSERT. Identifiers and words of
 # sound events are URIs and have none of its special characters; what was sent may have.
 
 
-def _lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The rows of the events and of the things that they name."""
+def _lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """The rows of the events, of the things and of the parties that they name."""
     brand_id, recorded_at = shared["brand_id"], shared["record_time"].isoformat()
     capture = f"{shared['capture_id'].hex}\t{shared['context_id'].hex}"
-    event_lines, thing_lines = [], []
+    event_lines: list[str] = []
+    thing_lines: list[str] = []
+    party_lines: list[str] = []
     for event in events:
         values = event.values
         key, happened_at = values["event_key"].hex, values["event_time"].isoformat()
@@ -222,7 +242,8 @@ def _lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> tuple[list[
         )
         middle = f"\t{brand_id}\t{happened_at}\t{key}\t"
         thing_lines += [thing + middle + part for thing, part in event.things]
-    return event_lines, thing_lines
+        party_lines += [f"{party}\t{brand_id}\t{happened_at}\t{key}" for party in event.parties]
+    return event_lines, thing_lines, party_lines
 
 
 def _escaped(text: str) -> str:

@@ -5,6 +5,7 @@ have it, receiving where it is (CBV 2.0, 7.1, 7.4). Until something moved, the a
 """
 
 import json
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +18,12 @@ from sqlmodel import Field, SQLModel, col, func, select
 from codes.catalogue import Product
 from codes.orders import CodeOrder
 from codes.ranges import Layer, OrderRange
-from kit.db import Moment, Session
+from kit.db import Moment, Session, is_postgresql
 from kit.errors import Invalid
-from scan_api.provenance.packed import ABOVE_SQL
-from scan_api.provenance.packing import UndoneEvent
-from scan_api.provenance.repository import EpcisEvent, EventThing
-from scan_api.provenance.things import Part, name_of
+from scan_api.provenance import packed
+from scan_api.provenance.packed import ABOVE_ALL_SQL
+from scan_api.provenance.repository import KEYS_ASKED_AT_ONCE_MAX, EpcisEvent
+from scan_api.provenance.things import Part, name_of, things_of
 from scan_api.provenance.vocabulary import BUSINESS_STEPS, SOURCE_DESTINATION_TYPES, bare_word
 from scan_api.regulators import regions, territory
 
@@ -31,11 +32,36 @@ HOLDERS_PER_BRAND_MAX = 10_000
 
 _OUT = frozenset({BUSINESS_STEPS["shipping"], BUSINESS_STEPS["departing"]})
 _IN = frozenset(BUSINESS_STEPS[word] for word in ("receiving", "arriving", "accepting", "stocking"))
-_ABOVE = (
-    sa.text(f"{ABOVE_SQL} SELECT name, since, until FROM above WHERE since <= :at ORDER BY level")  # noqa: S608
+MOVING_STEPS = _OUT | _IN
+_MOVED_PARTS = (Part.EPC, Part.PARENT)
+_GIVEN = {
+    True: 'SELECT given COLLATE "C" AS given FROM unnest(CAST(:things AS text[])) AS given',
+    False: "SELECT value AS given FROM json_each(:things)",
+}
+_LAST_MOVES = {
+    on_postgresql: sa.text(f"""
+        {above} SELECT thing, name, since, (
+            SELECT event_thing.event_key FROM event_thing
+            JOIN epcis_event ON epcis_event.event_key = event_thing.event_key
+            WHERE event_thing.thing = name AND event_thing.brand_id = :of_brand AND event_thing.event_time <= :at
+                AND (until IS NULL OR event_thing.event_time < until)
+                AND event_thing.part IN ({", ".join(f"'{part}'" for part in _MOVED_PARTS)})
+                AND epcis_event.biz_step IN ({", ".join(f"'{step}'" for step in sorted(MOVING_STEPS))})
+                AND NOT epcis_event.is_error
+                AND NOT EXISTS (SELECT 1 FROM undone_event WHERE undone_event.event_key = event_thing.event_key)
+            ORDER BY event_thing.event_time DESC, event_thing.event_key LIMIT 1
+        ) AS event_key
+        FROM (
+            SELECT given AS thing, given AS name, NULL AS since, NULL AS until, 0 AS level
+            FROM ({_GIVEN[on_postgresql]}) AS given
+            UNION ALL SELECT thing, name, since, until, level FROM above WHERE since <= :at
+        ) AS moved ORDER BY level
+    """)  # noqa: S608 - words of ours
     .bindparams(sa.bindparam("at", type_=Moment()))
-    .columns(name=Text, since=Moment, until=Moment)
-)
+    .columns(thing=Text, name=Text, since=Moment, event_key=sa.Uuid)
+    for on_postgresql, above in ABOVE_ALL_SQL.items()
+}
+"""The last move of each of `:things` and of each container that it was in, until it left that."""
 
 
 class StockHolderInvalid(Invalid):
@@ -55,15 +81,25 @@ class SalesRegion(SQLModel, table=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """The last move of a thing, or of `moved`, a container that it was in. `place` is where it is, or goes to."""
+class Move:
+    """What an event says of the things that it names themselves, and so of all in them: where they are, or go to."""
 
+    event_key: uuid.UUID
+    event_id: str
+    at: datetime
     holder: str | None
     place: str | None
-    since: datetime
     is_under_way: bool
+    things: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The last move of a thing, or of `moved`, a container that it was in; and since when it holds for the thing."""
+
+    move: Move
+    since: datetime
     moved: str
-    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,58 +148,53 @@ async def regions_of(session: Session, brand_id: int, holder: str) -> tuple[str,
 
 async def holding_of(session: Session, brand_id: int, name: str, at: datetime) -> Holding | None:
     """Who had the thing of this one name at a moment, and where; None where nothing moved it."""
-    asked = {"thing": name, "of_brand": brand_id, "at": at}
-    above = (await (await session.connection()).execute(_ABOVE, asked)).all()
-    last: Holding | None = None
-    for moved, since, until in [(name, None, None), *above]:
-        found = await _last_move(session, brand_id, moved, at, until)
-        if found is None:
+    return (await holdings_of(session, brand_id, [name], at)).get(name)
+
+
+async def holdings_of(session: Session, brand_id: int, names: Sequence[str], at: datetime) -> dict[str, Holding]:
+    """The same for many things, in two statements; what nothing moved is missing."""
+    asked = {"things": packed.names_given(session, names), "of_brand": brand_id, "at": at}
+    rows = (await (await session.connection()).execute(_LAST_MOVES[is_postgresql(session)], asked)).all()
+    moves = await moves_with(session, {row.event_key for row in rows if row.event_key is not None})
+    last: dict[str, Holding] = {}
+    for thing, moved, since, event_key in rows:
+        if event_key is None:
             continue
-        holding = _holding(found, moved, since)
-        if last is None or holding.since > last.since:
-            last = holding
+        move = moves[event_key]
+        # Whoever packs a thing into what is there already brings it there.
+        holding = Holding(move, max(move.at, since) if since is not None else move.at, moved)
+        if thing not in last or holding.since > last[thing].since:
+            last[thing] = holding
     return last
 
 
-async def _last_move(
-    session: Session, brand_id: int, name: str, at: datetime, before: datetime | None
-) -> EpcisEvent | None:
-    undone = sa.exists().where(col(UndoneEvent.event_key) == col(EpcisEvent.event_key))
-    rows = (
-        select(EpcisEvent)
-        .join(EventThing, col(EventThing.event_key) == col(EpcisEvent.event_key))
-        .where(
-            EventThing.thing == name,
-            EventThing.brand_id == brand_id,
-            col(EventThing.event_time) <= at,
-            col(EventThing.part).in_([Part.EPC.value, Part.PARENT.value]),
-            col(EpcisEvent.biz_step).in_(sorted(_OUT | _IN)),
-            col(EpcisEvent.is_error).is_(False),
-            ~undone,
-        )
-        .order_by(col(EventThing.event_time).desc(), col(EventThing.event_key))
-        .limit(1)
-    )
-    if before is not None:
-        rows = rows.where(col(EventThing.event_time) < before)
-    return (await session.exec(rows)).first()
+async def moves_with(session: Session, keys: Collection[uuid.UUID]) -> dict[uuid.UUID, Move]:
+    """What the events with these keys say of where things went."""
+    found: dict[uuid.UUID, Move] = {}
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), KEYS_ASKED_AT_ONCE_MAX):
+        some = wanted[start : start + KEYS_ASKED_AT_ONCE_MAX]
+        for event in await session.exec(select(EpcisEvent).where(col(EpcisEvent.event_key).in_(some))):
+            found[event.event_key] = move_of(event)
+    return found
 
 
-def _holding(event: EpcisEvent, moved: str, packed_since: datetime | None) -> Holding:
+def move_of(event: EpcisEvent) -> Move:
+    """What an event says of where things went."""
     content: Mapping[str, Any] = json.loads(event.content)
     goes_to: dict[str, str] = {}
     for one in content.get("destinationList") or ():
         goes_to[bare_word(one["type"], SOURCE_DESTINATION_TYPES)] = name_of(one["destination"])
     is_under_way = event.biz_step in _OUT
     place = goes_to.get("location") if is_under_way else event.biz_location or event.read_point
-    return Holding(
+    return Move(
+        event_key=event.event_key,
+        event_id=event.event_id,
+        at=event.event_time,
         holder=goes_to.get("possessing_party") or goes_to.get("owning_party"),
         place=place or goes_to.get("location"),
-        # Whoever packs a thing into what is there already brings it there.
-        since=max(event.event_time, packed_since) if packed_since is not None else event.event_time,
         is_under_way=is_under_way,
-        moved=moved,
-        event_id=event.event_id,
+        things=tuple(name for name, part in things_of(content) if part in _MOVED_PARTS),
     )
 
 
@@ -198,7 +229,7 @@ async def diversion(
     """
     region = regions.parse(seen_in)
     holding = await holding_of(session, brand_id, name, at)
-    holders = [holding.holder] if holding is not None and holding.holder is not None else []
+    holders = [holding.move.holder] if holding is not None and holding.move.holder is not None else []
     if place_in_order is not None and (allotted := await allotted_to(session, *place_in_order)) is not None:
         holders.append(allotted)
     sold_in: Sequence[str] = ()
@@ -207,8 +238,8 @@ async def diversion(
         who, sold_in = holder, await regions_of(session, brand_id, holder)
         if sold_in:
             break
-        if holding is not None and holder == holding.holder and holding.place is not None:
-            sold_in = tuple((await territory.regions_of(session, brand_id, [holding.place])).values())
+        if holding is not None and holder == holding.move.holder and holding.move.place is not None:
+            sold_in = tuple((await territory.regions_of(session, brand_id, [holding.move.place])).values())
             if sold_in:
                 break
     if not sold_in:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from codes.epc_uri import EpcUriInvalid, canonical, item_name
 
@@ -24,6 +24,20 @@ class Part(StrEnum):
     CHILD_CLASS = "child_class"
     INPUT_CLASS = "input_class"
     OUTPUT_CLASS = "output_class"
+
+
+class Naming(TypedDict, total=False):
+    """The fields of a sound event that name things, for a decoder that passes over all others."""
+
+    parentID: str
+    epcList: list[str]
+    childEPCs: list[str]
+    inputEPCList: list[str]
+    outputEPCList: list[str]
+    quantityList: list[dict[str, Any]]
+    childQuantityList: list[dict[str, Any]]
+    inputQuantityList: list[dict[str, Any]]
+    outputQuantityList: list[dict[str, Any]]
 
 
 THING_LISTS: Final = (
@@ -60,10 +74,11 @@ _kept = lru_cache(maxsize=NAMES_KEPT)(_name)
 
 def things_of(event: Mapping[str, Any]) -> list[tuple[str, Part]]:
     """The things that a sound event names with their parts, each pair once, in the order of the event's fields."""
-    return list(dict.fromkeys(_named(event)))
+    return list(dict.fromkeys(named_in(event)))
 
 
-def _named(event: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+def named_in(event: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
+    """The same one after another, as often as the event names them."""
     parent = event.get("parentID")
     if parent is not None:
         yield name_of(parent), Part.PARENT

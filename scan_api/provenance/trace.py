@@ -4,17 +4,20 @@ Upstream leads through transformations to what it was made of, downstream throug
 it, and through aggregations to what was in it (GS1 Global Traceability Standard 2.0, 2.2: tracing and tracking).
 """
 
-import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from kit.db import Session
+from msgspec import Struct
+from msgspec.json import Decoder
+
+from kit.procedures import Ask
 from scan_api.provenance import trace_step
 from scan_api.provenance.event_rows import CONTENT_BYTES_MAX, EventRow
-from scan_api.provenance.things import Part, things_of
+from scan_api.provenance.things import Naming, Part, things_of
 from scan_api.provenance.trace_step import Inside, Taken
 
 STEPS_DEFAULT, STEPS_MAX = 5, 10
@@ -24,6 +27,7 @@ THINGS_MAX, EVENTS_MAX = 2_000, 2_000
 LINKS_MAX = 20_000
 """Of one trace: an event that made thousands of things of thousands ties each to each."""
 
+_naming = Decoder(Naming)
 _MADE, _MADE_OF = (Part.OUTPUT, Part.OUTPUT_CLASS), (Part.INPUT, Part.INPUT_CLASS)
 
 
@@ -55,8 +59,7 @@ class Reached:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True, gc=False):
     """A tie between two things, by the event that made it."""
 
     tie: Tie
@@ -84,7 +87,7 @@ class Trace:
         """The same with these events alone, what they name and what they tie."""
         events = [event for event in self.events if event.event_key in seen]
         links = [link for link in self.links if link.event_key in seen]
-        named = {name for event in events for name, _part in things_of(json.loads(event.content))}
+        named = {name for event in events for name, _part in things_of(_naming.decode(event.content))}
         named |= {end for link in links for end in (link.source, link.target)}
         things = [thing for thing in self.things if thing.direction is Direction.SELF or thing.name in named]
         return replace(self, things=things, links=links, events=events)
@@ -125,8 +128,9 @@ class _Found:
         self.links[link] = None
         return True
 
-    def add(self, events: Sequence[EventRow], is_cut: bool) -> None:
-        for event in events:
+    def take(self, taken: Taken) -> None:
+        """Note the events of a step."""
+        for event in taken.events[:EVENTS_MAX]:
             if event.event_key in self.events:
                 continue
             size = self.content_bytes + len(event.content.encode())
@@ -136,17 +140,31 @@ class _Found:
             self.content_bytes = size
             self.events[event.event_key] = event
             if event.type == "TransformationEvent":
-                self.made[event.event_key] = things_of(json.loads(event.content))
-        self.is_cut |= is_cut
+                self.made[event.event_key] = things_of(_naming.decode(event.content))
+        self.is_cut |= taken.is_cut or len(taken.events) > EVENTS_MAX
 
 
-async def trace(session: Session, brand_id: int, names: Sequence[str], steps: int = STEPS_DEFAULT) -> Trace:
+def first_values(steps: int) -> dict[str, Any]:
+    """The parameters of `trace_step` for the first step of a trace."""
+    return _limits(looks_around=True, looks_inside=steps > 0)
+
+
+def _limits(*, looks_around: bool, looks_inside: bool) -> dict[str, Any]:
+    asked = looks_around, looks_inside, EVENTS_MAX + 1, THINGS_MAX + 1
+    return dict(zip(trace_step.PARAMETERS, asked, strict=True))
+
+
+async def trace(
+    ask: Ask, brand_id: int, names: Sequence[str], steps: int = STEPS_DEFAULT, first: Taken | None = None
+) -> Trace:
     """The trace of a thing by the brand's events; `steps` is 0 to 10 and does not count what the thing was in.
 
-    `names` are its one name (`things.name_of`) and those of the classes it belongs to, such as its lot.
+    `names` are its one name (`things.name_of`) and those of the classes it belongs to, such as its lot. `first` is the
+    step from these by `first_values`, if somebody took it.
     """
     found = _Found({name: Reached(name, Direction.SELF, 0) for name in names})
-    first = await _take(session, brand_id, found, names, looks_around=True, looks_inside=steps > 0)
+    first = first or await trace_step.take(ask, brand_id, names, **first_values(steps))
+    found.take(first)
     found.is_cut |= len(first.around) > THINGS_MAX
     for name, child, key, since, until, level in first.around[:THINGS_MAX]:
         found.things.setdefault(name, Reached(name, Direction.AROUND, level, since, until))
@@ -160,35 +178,14 @@ async def trace(session: Session, brand_id: int, names: Sequence[str], steps: in
             frontier = found.reach(next_names, direction, step)
             if not frontier or found.is_cut:
                 break
-            looks_inside = direction is Direction.DOWN and step < steps
-            inside = (await _take(session, brand_id, found, frontier, looks_inside=looks_inside)).inside
+            limits = _limits(looks_around=False, looks_inside=direction is Direction.DOWN and step < steps)
+            taken = await trace_step.take(ask, brand_id, frontier, **limits)
+            found.take(taken)
+            inside = taken.inside
     events = sorted(found.events.values(), key=lambda event: (event.event_time, event.event_key))
     own = frozenset(event.event_key for event in first.events)
     undone = frozenset(event.event_key for event in events if event.is_undone and not event.is_error)
     return Trace(list(found.things.values()), list(found.links), events, own, undone, found.is_cut)
-
-
-async def _take(
-    session: Session,
-    brand_id: int,
-    found: _Found,
-    names: Sequence[str],
-    *,
-    looks_around: bool = False,
-    looks_inside: bool,
-) -> Taken:
-    """A step from these things; its events are noted."""
-    taken = await trace_step.take(
-        session,
-        brand_id,
-        names,
-        looks_around=looks_around,
-        looks_inside=looks_inside,
-        events_max=EVENTS_MAX + 1,
-        things_max=THINGS_MAX + 1,
-    )
-    found.add(taken.events[:EVENTS_MAX], taken.is_cut or len(taken.events) > EVENTS_MAX)
-    return taken
 
 
 def _tied(found: _Found, names: Sequence[str], direction: Direction) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """A trace as it is told: the way of a thing from place to place, and its things, ties, documents and events."""
 
-import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -8,18 +7,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+from msgspec.json import Decoder
+
 from kit.clock import iso
 from scan_api.provenance import answers
 from scan_api.provenance.event_rows import EventRow
-from scan_api.provenance.things import name_of, things_of
+from scan_api.provenance.things import Naming, name_of, named_in
 from scan_api.provenance.trace import Reached, Trace
 
 _GEO = re.compile(r"geo:(-?\d{1,2}(?:\.\d{1,12})?),(-?\d{1,3}(?:\.\d{1,12})?)(?:[,;].*)?")
-_CERTIFICATION = "certificationInfo"
 
 
-@dataclass(frozen=True, slots=True)
-class Waypoint:
+class _Told(Naming, total=False):
+    """What a way is made of: what else an event says goes out unread."""
+
+    bizStep: str
+    disposition: str
+    bizTransactionList: list[dict[str, Any]]
+    certificationInfo: Any
+
+
+_told = Decoder(_Told)
+
+
+class Waypoint(Struct, frozen=True, gc=False):
     """One event of the way, oldest first. `through` is the traced thing that it names.
 
     `position` is latitude and longitude in degrees, where a place is given as a geo URI (RFC 5870).
@@ -64,7 +76,7 @@ def way_of(trace: Trace) -> Way:
     for event in trace.events:
         if event.is_error:
             continue
-        content = json.loads(event.content)
+        content = _told.decode(event.content)
         waypoints.append(_waypoint(event, content, things, event.event_key in trace.undone))
         for kind, identifier in _documents(content):
             documents.setdefault((kind, identifier), Paper(kind, identifier, event.event_id))
@@ -73,9 +85,7 @@ def way_of(trace: Trace) -> Way:
     return Way(tuple(waypoints), tuple(documents.values()), tuple(certificates.values()))
 
 
-def _waypoint(event: EventRow, content: Mapping[str, Any], things: Mapping[str, Reached], is_undone: bool) -> Waypoint:
-    named = [things[name] for name, _part in things_of(content) if name in things]
-    nearest = min(named, key=lambda thing: thing.steps)
+def _waypoint(event: EventRow, content: _Told, things: Mapping[str, Reached], is_undone: bool) -> Waypoint:
     place = event.biz_location or event.read_point
     return Waypoint(
         event.event_time,
@@ -85,10 +95,23 @@ def _waypoint(event: EventRow, content: Mapping[str, Any], things: Mapping[str, 
         content.get("disposition"),
         place,
         _position(event.read_point) or _position(event.biz_location),
-        nearest.name,
+        _nearest(content, things).name,
         event.event_id,
         is_undone,
     )
+
+
+def _nearest(content: _Told, things: Mapping[str, Reached]) -> Reached:
+    """Of the traced things that an event names the one that is the fewest steps away."""
+    nearest = None
+    for name, _part in named_in(content):
+        thing = things.get(name)
+        if thing is not None and (nearest is None or thing.steps < nearest.steps):
+            nearest = thing
+            if nearest.steps == 0:
+                break
+    assert nearest is not None  # for what it names it is in the trace
+    return nearest
 
 
 def _position(place: str | None) -> tuple[float, float] | None:
@@ -99,13 +122,13 @@ def _position(place: str | None) -> tuple[float, float] | None:
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
-def _documents(content: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
+def _documents(content: _Told) -> Iterator[tuple[str | None, str]]:
     for transaction in content.get("bizTransactionList") or ():
         yield transaction.get("type"), transaction["bizTransaction"]
 
 
-def _certificates(content: Mapping[str, Any]) -> Iterator[str]:
-    told = content.get(_CERTIFICATION)
+def _certificates(content: _Told) -> Iterator[str]:
+    told = content.get("certificationInfo")
     for one in told if isinstance(told, list) else [told]:
         if isinstance(one, str):
             yield one
@@ -114,7 +137,7 @@ def _certificates(content: Mapping[str, Any]) -> Iterator[str]:
 def as_json(
     trace: Trace, way: Way, asked: str, contexts: Mapping[uuid.UUID, object], created_at: datetime
 ) -> dict[str, Any]:
-    """The answer of `/v1/trace`: every event once as an EPCIS query document, and what was worked out of them."""
+    """The answer of `/v1/trace`, for `answers.encoded`: each event once in a query document, and what follows."""
     ids = {event.event_key: event.event_id for event in trace.events}
     return {
         "thing": name_of(asked),

@@ -4,14 +4,12 @@ All of it comes in one round trip, and costs the same however many events there 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from kit import procedures
-from kit.db import Session
-from kit.procedures import Kind, Procedure, Step
+from kit.procedures import Ask, Kind, Procedure, Step
 from scan_api.provenance import event_rows
 from scan_api.provenance.aggregation import LEVELS_MAX
 from scan_api.provenance.event_rows import EventRow
@@ -24,7 +22,7 @@ Inside = tuple[str, str, uuid.UUID]
 _AROUND: Final = f"""
     WITH RECURSIVE stay(thing, child, event_key, since, until, level) AS (
         SELECT parent, child, event_key, since, until, 1 FROM packing
-        WHERE child = ANY(:names) AND brand_id = :brand_id AND kind = 'add' AND (until IS NULL OR until > since)
+        WHERE child {{are_these}} AND brand_id = :brand_id AND kind = 'add' AND (until IS NULL OR until > since)
         UNION
         SELECT packing.parent, packing.child, packing.event_key,
             CASE WHEN packing.since > stay.since THEN packing.since ELSE stay.since END,
@@ -39,7 +37,7 @@ _AROUND: Final = f"""
 # What else a container was filled with is no part of the way of what is in it.
 _KEYS: Final = f"""
     {_AROUND}
-    SELECT event_key FROM event_thing WHERE thing = ANY(:names) AND brand_id = :brand_id
+    SELECT event_key FROM event_thing WHERE thing {{are_these}} AND brand_id = :brand_id
     UNION
     SELECT named.event_key FROM stay
         JOIN event_thing AS named ON named.thing = stay.thing AND named.brand_id = :brand_id
@@ -49,20 +47,21 @@ _KEYS: Final = f"""
             WHERE epcis_event.event_key = named.event_key AND type IN ('AggregationEvent', 'AssociationEvent')
         )
 """  # noqa: S608 - words of ours
-STEP: Final = Procedure(
-    "trace_step",
-    {
-        "brand_id": Kind.INTEGER,
-        "names": Kind.TEXTS,
-        "looks_around": Kind.BOOLEAN,
-        "looks_inside": Kind.BOOLEAN,
-        "events_max": Kind.INTEGER,
-        "things_max": Kind.INTEGER,
-    },
-    (
+PARAMETERS: Final = {
+    "looks_around": Kind.BOOLEAN,
+    "looks_inside": Kind.BOOLEAN,
+    "events_max": Kind.INTEGER,
+    "things_max": Kind.INTEGER,
+}
+ANSWER: Final = ("around", "events", "inside")
+
+
+def steps(are_these: str) -> tuple[Step, ...]:
+    """What collects `ANSWER` by `PARAMETERS` and `:brand_id`; `are_these` is how names of things are asked for."""
+    return (
         Step(
             f"""
-            {_AROUND} SELECT thing, child, event_key, since, until, level FROM stay
+            {_AROUND.format(are_these=are_these)} SELECT thing, child, event_key, since, until, level FROM stay
             ORDER BY level, since, thing LIMIT :things_max
             """,  # noqa: S608 - words of ours
             gives={
@@ -76,19 +75,29 @@ STEP: Final = Procedure(
             collects="around",
             when="looks_around",
         ),
-        Step(event_rows.events_sql(_KEYS, "ASC"), gives=event_rows.COLUMNS, collects="events"),
         Step(
-            """
+            event_rows.events_sql(_KEYS.format(are_these=are_these), "ASC"),
+            gives=event_rows.COLUMNS,
+            collects="events",
+        ),
+        Step(
+            f"""
             SELECT child, parent, event_key FROM packing
-            WHERE parent = ANY(:names) AND brand_id = :brand_id AND kind = 'add' AND (until IS NULL OR until > since)
+            WHERE parent {are_these} AND brand_id = :brand_id AND kind = 'add' AND (until IS NULL OR until > since)
             ORDER BY parent, since, child LIMIT :things_max
-            """,
+            """,  # noqa: S608 - words of ours
             gives={"child": Kind.TEXT, "parent": Kind.TEXT, "event_key": Kind.UUID},
             collects="inside",
             when="looks_inside",
         ),
-    ),
-    ("around", "events", "inside"),
+    )
+
+
+STEP: Final = Procedure(
+    "trace_step",
+    {"brand_id": Kind.INTEGER, "names": Kind.TEXTS, **PARAMETERS},
+    steps("= ANY(:names)"),
+    ANSWER,
     writes=False,
 )
 
@@ -104,7 +113,7 @@ class Taken:
 
 
 async def take(
-    session: Session,
+    ask: Ask,
     brand_id: int,
     names: Sequence[str],
     *,
@@ -115,6 +124,10 @@ async def take(
 ) -> Taken:
     """One step from these things, by their one names; `around` and `inside` have `things_max` each at most."""
     values = (brand_id, list(names), looks_around, looks_inside, events_max, things_max)
-    found = await procedures.call_at_once(session, STEP, dict(zip(STEP.parameters, values, strict=True)))
+    return taken_of(await ask(STEP, dict(zip(STEP.parameters, values, strict=True))))
+
+
+def taken_of(found: Mapping[str, Any]) -> Taken:
+    """What a procedure with `steps` collected."""
     events, is_cut = event_rows.rows_of(found["events"])
     return Taken(found["around"] or (), events, found["inside"] or (), is_cut)

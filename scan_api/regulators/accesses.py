@@ -15,7 +15,6 @@ from urllib.parse import unquote
 from sqlalchemy import JSON, CheckConstraint, Column, Index, Text, delete
 from sqlmodel import Field, SQLModel, col, select
 
-from codes.catalogue import Brand
 from kit.clock import Clock
 from kit.db import Database, Moment, Session, table_of
 from kit.errors import FanxingError, Invalid
@@ -34,6 +33,8 @@ FILTERS_MAX: Final = 10_000
 ANSWERED: Final = "answered"
 FAILED: Final = "failed"
 SWEPT_AT_ONCE_MAX: Final = 10_000
+_TOLD_BY_BRAND: Final = "told_by_brand"
+"""Kept beside the filters of a look that told of several brands: no parameter that is answered has this name."""
 _SECRET: Final = re.compile(r"[0-9]{21,}")
 """A code text's signature: longer than what any GS1 identifier has in digits (General Specifications, 3.5.2: 20)."""
 _UNKEPT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -72,6 +73,21 @@ class RegulatorAccess(SQLModel, table=True):
     """How many things the answer told of."""
     kept_until: datetime = Field(sa_type=Moment, index=True)
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The filters as they were asked."""
+        return {name: value for name, value in self.filters.items() if name != _TOLD_BY_BRAND}
+
+    def told_of(self, brand_ids: Collection[int], own: Collection[int]) -> int | None:
+        """How many things the answer told of `own` of the brands that it told of (`brand_ids`).
+
+        None: of several, and from before that was counted.
+        """
+        if set(brand_ids) <= set(own):
+            return self.told
+        counted = self.filters.get(_TOLD_BY_BRAND)
+        return None if counted is None else sum(counted.get(str(brand_id), 0) for brand_id in own)
+
 
 class RegulatorAccessBrand(SQLModel, table=True):
     """A brand of whose goods an answer told."""
@@ -96,15 +112,20 @@ class Asked:
 
 @dataclass(slots=True)
 class Told:
-    """What he is told: how many things, and of which brands."""
+    """What he is told: how many things, and how many of each brand; one thing may be of several."""
 
     count: int = 0
-    brands: set[int] = field(default_factory=set)
+    by_brand: dict[int, int] = field(default_factory=dict)
 
     def of(self, brand_id: int, count: int = 1) -> None:
         """Count things of a brand."""
-        self.brands.add(brand_id)
+        self.of_all((brand_id,), count)
+
+    def of_all(self, brand_ids: Collection[int], count: int = 1) -> None:
+        """Count things each of which is of all these brands."""
         self.count += count
+        for brand_id in brand_ids:
+            self.by_brand[brand_id] = self.by_brand.get(brand_id, 0) + count
 
 
 def purpose_of(header: str | None) -> str | None:
@@ -152,17 +173,24 @@ async def record(
             name=regulator.name,
             operation=asked.operation,
             subject=_kept(asked.subject, SUBJECT_CHARACTERS_MAX),
-            filters=_short(asked.filters),
+            filters=_short(asked.filters) | _by_brand(told),
             purpose=asked.purpose,
             outcome=outcome,
             told=told.count,
             kept_until=until,
         )
     )
-    for brand_id in sorted(told.brands):
+    for brand_id in sorted(told.by_brand):
         session.add(RegulatorAccessBrand(brand_id=brand_id, access_id=access_id, at=now, kept_until=until))
     await session.flush()
     return access_id
+
+
+def _by_brand(told: Told) -> dict[str, Any]:
+    """What was told of each brand, where that is not what was told at all."""
+    if len(told.by_brand) < 2:
+        return {}
+    return {_TOLD_BY_BRAND: {str(brand_id): count for brand_id, count in sorted(told.by_brand.items())}}
 
 
 def _short(filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,10 +227,11 @@ async def of_holder(
     return list(await session.exec(page))
 
 
-async def of_group(session: Session, group_id: int, after: Position | None, count: int) -> list[RegulatorAccess]:
-    """A page of the looks whose answers told of goods of a group's brands, newest first."""
-    own = select(Brand.brand_id).where(Brand.group_id == group_id)
-    seen = select(RegulatorAccessBrand.access_id).where(col(RegulatorAccessBrand.brand_id).in_(own))
+async def of_brands(
+    session: Session, brand_ids: Collection[int], after: Position | None, count: int
+) -> list[RegulatorAccess]:
+    """A page of the looks whose answers told of goods of these brands, newest first."""
+    seen = select(RegulatorAccessBrand.access_id).where(col(RegulatorAccessBrand.brand_id).in_(brand_ids))
     asked = select(RegulatorAccess).where(col(RegulatorAccess.access_id).in_(seen))
     page = newest_first(asked, col(RegulatorAccess.at), col(RegulatorAccess.access_id), after, count)
     return list(await session.exec(page))

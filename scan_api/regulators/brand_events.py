@@ -1,7 +1,7 @@
-"""Events of many brands: the simple event query asked of every brand that a scope reaches, in one order."""
+"""Events of many brands: the simple event query asked of all brands that somebody reaches, in one order."""
 
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -25,6 +25,14 @@ class BrandsPage:
     next_token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What brands, at least one, are asked together: the query, narrowed to what is seen of them."""
+
+    brand_ids: Sequence[int]
+    query: EventQuery
+
+
 def narrowed(reach: Reach, brand_ids: Collection[int]) -> Reach:
     """The same reach, of these brands alone."""
     wanted = frozenset(brand_ids)
@@ -39,29 +47,26 @@ async def search(session: Session, reach: Reach, query: EventQuery) -> BrandsPag
     brands = reach.brands
     if query.count_max is not None and len(brands) > 1:
         raise QueryParameterInvalid("maxEventCount is for a question about one brand", hint="Name it with ?brand=.")
-
-    def seen(brand_id: int) -> EventQuery:
-        return query.narrowed(sights.event_condition(reach, brand_id))
-
-    return await merged(session, brands, query, seen)
+    require_few(brands)
+    asked = [Asked((brand_id,), query.narrowed(sights.event_condition(reach, brand_id))) for brand_id in brands]
+    return await merged(session, query, asked)
 
 
-async def merged(
-    session: Session, brands: Sequence[int], query: EventQuery, of_brand: Callable[[int], EventQuery]
-) -> BrandsPage:
-    """A page of the events of these brands in one order; `of_brand` is what a brand is asked instead of `query`.
-
-    Raises ScopeTooWide above 100 brands, and what `event_search.find` raises.
-    """
+def require_few(brands: Collection[int]) -> None:
+    """Raises ScopeTooWide above 100 brands."""
     if len(brands) > BRANDS_ASKED_MAX:
         raise ScopeTooWide(f"at most {BRANDS_ASKED_MAX} brands are asked at once", hint="Name brands with ?brand=.")
+
+
+async def merged(session: Session, query: EventQuery, asked: Sequence[Asked]) -> BrandsPage:
+    """A page of the events of all that is asked, in one order. Raises what `event_search.find` raises."""
     most = query.per_page
     if query.count_limit is not None:
         most = min(most, query.count_limit - query.answered)
     found: list[EpcisEvent] = []
     ends: list[Place] = []
-    for brand_id in brands if most > 0 else ():
-        page = await event_search.find(session, brand_id, of_brand(brand_id))
+    for one in asked if most > 0 else ():
+        page = await event_search.find_of_brands(session, one.brand_ids, one.query)
         found += page.events
         if page.next_token is not None:
             ends.append(_place(page.next_token))

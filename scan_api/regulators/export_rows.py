@@ -3,8 +3,9 @@
 import io
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ from kit.db import Moment, Session, table_of
 from scan_api.provenance.repository import EpcisEvent
 from scan_api.regulators import brand_events, regions, sights
 from scan_api.regulators.exports import ExportFormat, ExportKind, ExportSpec
-from scan_api.regulators.scope import Scope
 from scan_api.regulators.sights import Reach
 from scan_api.regulators.tallies import NOWHERE, Tally, day_of
 
@@ -52,13 +52,14 @@ class Batch:
 
     rows: Sequence[Row]
     position: Any
+    by_brand: Mapping[int, int] = field(default_factory=dict)
+    """How many rows are of each brand."""
 
 
-async def reach_of(session: Session, scope: Scope, spec: ExportSpec) -> Reach:
-    """What an export reaches: the account's scope, narrowed by what was asked for."""
-    if spec.regions:
-        scope = replace(scope, regions=regions.parse_all(spec.regions))
-    reach = await sights.reach_of(session, scope)
+async def reach_of(session: Session, spec: ExportSpec) -> Reach:
+    """What an export reaches: the scope with which it was asked for, narrowed by what was asked for."""
+    assert spec.scope is not None  # whoever makes it has looked
+    reach = await sights.reach_of(session, spec.scope)
     if spec.gtins:
         gtins = {gtin: owner for gtin, owner in reach.gtins.items() if gtin in spec.gtins}
         # Of every brand, an event must name one of these products from now on.
@@ -74,7 +75,9 @@ async def read(session: Session, reach: Reach, spec: ExportSpec, position: Any, 
     """The rows behind a position, which an earlier batch gave (None: from the beginning)."""
     reader = {ExportKind.EVENTS: _events, ExportKind.STATISTICS: _tallies, ExportKind.ACTS: _acts}[spec.kind]
     slugs = await sights.slugs_of(session, reach.brands)
-    return await reader(session, reach, spec, position, asked_at, slugs)
+    batch = await reader(session, reach, spec, position, asked_at, slugs)
+    ids = {slug: brand_id for brand_id, slug in slugs.items()}
+    return replace(batch, by_brand=Counter(ids[row["brand"]] for row in batch.rows))
 
 
 async def _events(

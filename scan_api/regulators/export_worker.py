@@ -71,7 +71,8 @@ async def _make_part(database: Database, home: Path, held: RegulatorExport, cloc
     """Make the next part; whether there may be another. Raises ExportLost, and what refuses the export."""
     spec = held.asked
     async with database.reading() as session:
-        reach = await export_rows.reach_of(session, await _scope(session, held, clock), spec)
+        exports.require_within(held, await _scope(session, held, clock))
+        reach = await export_rows.reach_of(session, spec)
         position = json.loads(held.position) if held.position else None
         batch = await export_rows.read(session, reach, spec, position, held.created_at)
     part = None
@@ -89,7 +90,7 @@ async def _make_part(database: Database, home: Path, held: RegulatorExport, cloc
             sha256=hashlib.sha256(content).digest(),
         )
     async with database.writing() as session:
-        await exports.advance(session, held, part, batch.position, reach.brands, clock())
+        await exports.advance(session, held, part, batch.position, batch.by_brand, clock())
     return batch.position is not None
 
 

@@ -2,12 +2,13 @@
 
 An export is made in parts by whichever worker holds its lease. A part counts when its bytes are on the disk and its row
 is committed, together with where the next one begins; so a killed worker's successor goes on with the part after it.
+It tells what the account reached when it asked, and is made and given out only while the account still reaches that.
 """
 
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -32,8 +33,10 @@ from kit.db import Moment, Session
 from kit.errors import Conflict, Invalid, NotFound
 from kit.ids import new_id
 from kit.paging import Position, newest_first
+from scan_api.regulators import regions
 from scan_api.regulators.accounts import Regulator
 from scan_api.regulators.scope import Scope
+from scan_api.regulators.sights import OutsideScope
 
 LEASE: Final = timedelta(minutes=2)
 KEPT: Final = timedelta(days=7)
@@ -104,8 +107,8 @@ class RegulatorExport(SQLModel, table=True):
     state: str = Field(default=ExportState.WAITING, sa_type=Text)
     position: str | None = Field(default=None, sa_type=Text)
     """Behind which row the next part begins, as JSON."""
-    brands: list[int] = Field(default=[], sa_column=Column(JSON, nullable=False))
-    """Of whose goods it tells, as far as is known by now."""
+    brands: dict[str, dict[str, int]] = Field(default={}, sa_column=Column(JSON, nullable=False))
+    """Of whose goods its parts tell: by a part's number, how many rows are of each brand, by its id."""
     parts: int = 0
     rows: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     size_bytes: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
@@ -138,7 +141,10 @@ class RegulatorExportPart(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class ExportSpec:
-    """What is exported. Empty means all that the account reaches. Times are those of events, `until` not included."""
+    """What is exported. Empty means all that the account reaches. Times are those of events, `until` not included.
+
+    `scope` is the account's when it asked, in these regions; None: nobody has asked yet, or before that was kept.
+    """
 
     kind: ExportKind
     format: ExportFormat
@@ -147,6 +153,7 @@ class ExportSpec:
     brands: tuple[str, ...] = ()
     gtins: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    scope: Scope | None = None
 
     def as_text(self) -> str:
         return json.dumps(asdict(self) | {"since": self.since.isoformat(), "until": self.until.isoformat()})
@@ -154,13 +161,24 @@ class ExportSpec:
     @classmethod
     def from_text(cls, text: str) -> "ExportSpec":
         stored: Mapping[str, Any] = json.loads(text)
+        scope = stored.get("scope")
         return cls(
             ExportKind(stored["kind"]),
             ExportFormat(stored["format"]),
             datetime.fromisoformat(stored["since"]),
             datetime.fromisoformat(stored["until"]),
-            *(tuple(stored[name]) for name in ("brands", "gtins", "regions")),
+            tuple(stored["brands"]),
+            tuple(stored["gtins"]),
+            tuple(stored["regions"]),
+            None if scope is None else _scope_of(scope),
         )
+
+
+def _scope_of(stored: Mapping[str, Any]) -> Scope:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Scope(**values)
 
 
 async def request(session: Session, regulator: Regulator, spec: ExportSpec, now: datetime) -> RegulatorExport:
@@ -181,11 +199,14 @@ async def request(session: Session, regulator: Regulator, spec: ExportSpec, now:
     kept = select(func.sum(RegulatorExport.size_bytes)).where(col(RegulatorExport.state) != ExportState.GONE)
     if int((await session.exec(kept)).one() or 0) >= BYTES_OF_ALL_MAX:
         raise TooManyExports("the exports that are kept fill their room", hint="Delete one, or try again tomorrow.")
+    scope = regulator.scope
+    if spec.regions:
+        scope = replace(scope, regions=regions.parse_all(spec.regions))
     made = RegulatorExport(
         export_id=new_id(),
         holder_id=regulator.holder_id,
         key_id=regulator.key.key_id,
-        spec=spec.as_text(),
+        spec=replace(spec, scope=scope).as_text(),
         created_at=now,
     )
     session.add(made)
@@ -206,6 +227,20 @@ async def of_holder(session: Session, regulator: Regulator, export_id: uuid.UUID
     if found is None:
         raise ExportUnknown("there is no such export")
     return found
+
+
+def is_within(export: RegulatorExport, scope: Scope) -> bool:
+    """Whether a scope reaches all that the export may tell."""
+    asked = export.asked.scope
+    return asked is not None and scope.covers(asked)
+
+
+def require_within(export: RegulatorExport, scope: Scope) -> None:
+    """Raises OutsideScope unless the scope reaches all that the export may tell."""
+    if not is_within(export, scope):
+        raise OutsideScope(
+            "this account reaches less than when the export was asked for", hint="Ask for another, and delete this one."
+        )
 
 
 async def page(session: Session, regulator: Regulator, after: Position | None, count: int) -> Sequence[RegulatorExport]:
@@ -241,17 +276,18 @@ async def advance(
     held: RegulatorExport,
     part: RegulatorExportPart | None,
     position: Any,
-    brands: Collection[int],
+    by_brand: Mapping[int, int],
     now: datetime,
 ) -> None:
-    """Count a part as written, and renew the lease; `brands` are those that it may tell of. Raises ExportLost."""
+    """Count a part as written, and renew the lease; `by_brand`: its rows by brand. Raises ExportLost."""
     added = (part.rows, part.size_bytes) if part else (0, 0)
+    told = {str(part.number): {str(brand_id): rows for brand_id, rows in sorted(by_brand.items())}} if part else {}
     await _update(
         session,
         held,
         {
             "position": json.dumps(position),
-            "brands": sorted({*held.brands, *brands}),
+            "brands": {**held.brands, **told},
             "parts": held.parts + (part is not None),
             "rows": held.rows + added[0],
             "size_bytes": held.size_bytes + added[1],

@@ -1,14 +1,16 @@
 """Events for partners: the simple event query, asked of what `visibility.decide` lets a partner see, and of no more.
 
-Columns narrow what is looked into: places, times and types of shares, and whether an event names parties at all. What
-decides is the event itself. Page tokens are sealed: in the clear they would tell when something hidden happened.
+What passed through a partner is found by its names: those of parties and of places are indexed. Where brands share
+something with it, or it captured events itself, the brands' events are walked, and columns narrow what is looked into.
+All brands are asked at once, so that no statement is made for each.
+What decides is the event itself. Page tokens are sealed: in the clear they would tell when something hidden happened.
 """
 
 import base64
 import binascii
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, or_
@@ -20,10 +22,11 @@ from kit.vault import Vault, VaultSealBroken
 from scan_api.paging import CursorInvalid
 from scan_api.provenance import event_query
 from scan_api.provenance.captures import Capture
-from scan_api.provenance.event_query import EventQuery, QueryParameterInvalid
+from scan_api.provenance.event_query import EventQuery, Path, QueryParameterInvalid
+from scan_api.provenance.parties import EventParty
 from scan_api.provenance.repository import EpcisEvent
 from scan_api.regulators import brand_events, sights, visibility
-from scan_api.regulators.brand_events import BrandsPage
+from scan_api.regulators.brand_events import Asked, BrandsPage
 from scan_api.regulators.partners import Partner
 from scan_api.regulators.scope import Scope
 from scan_api.regulators.visibility import Share, Viewer
@@ -33,7 +36,7 @@ WALKS_MAX: Final = 5
 CAPTURES_READ_MAX: Final = 100_000
 """Of one partner's own, newest first."""
 TOKEN_CHARACTERS_MAX: Final = 500
-_PARTIES: Final = ('"sourceList"', '"destinationList"')
+_PLACES: Final = (col(EpcisEvent.read_point), col(EpcisEvent.biz_location))
 
 
 async def page(session: Session, vault: Vault, partner: Partner, given: Sequence[tuple[str, str]]) -> BrandsPage:
@@ -50,31 +53,46 @@ async def page(session: Session, vault: Vault, partner: Partner, given: Sequence
     if query.locations:
         raise QueryParameterInvalid("partners cannot ask by master data", hint="Name places with EQ_….")
     brands = await _brands(session, partner, [value for name, value in given if name == "brand"])
+    brand_events.require_few(brands)
     captured = await _captured(session, partner.viewer)
-
-    def of_brand(brand_id: int) -> EventQuery:
-        narrowed = query.narrowed(_condition(partner.viewer, brand_id, captured))
-        return replace(narrowed, sift=_Sift(partner.viewer, captured))
-
-    found = await brand_events.merged(session, brands, query, of_brand)
+    found = await brand_events.merged(session, query, _asked(query, brands, partner.viewer, captured))
     for _ in range(WALKS_MAX - 1):
         if found.events or found.next_token is None:
             break
         query = query.on_page_of(event_query.parse([*asked, ("nextPageToken", found.next_token)]))
-        found = await brand_events.merged(session, brands, query, of_brand)
+        found = await brand_events.merged(session, query, _asked(query, brands, partner.viewer, captured))
     token = None if found.next_token is None else _sealed(vault, partner, found.next_token)
     return BrandsPage(found.events, token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """The captures of the partner's own keys: whose each was, and for which brands."""
+
+    by: Mapping[uuid.UUID, uuid.UUID]
+    brand_ids: frozenset[int]
+
+
+def _asked(query: EventQuery, brands: Sequence[int], viewer: Viewer, captured: _Captured) -> list[Asked]:
+    """What the brands are asked together whose events are walked, and those where all is found by name."""
+    walked = captured.brand_ids | {share.brand_id for share in viewer.shares}
+    seen = replace(query.narrowed(_condition(viewer, brands, captured)), sift=_Sift(viewer, captured))
+    asked = [
+        Asked([one for one in brands if one in walked], seen),
+        Asked([one for one in brands if one not in walked], replace(seen, paths=_paths(viewer))),
+    ]
+    return [one for one in asked if one.brand_ids]
 
 
 class _Sift:
     """Whether an event is seen."""
 
-    def __init__(self, viewer: Viewer, captured: Mapping[uuid.UUID, uuid.UUID]) -> None:
+    def __init__(self, viewer: Viewer, captured: _Captured) -> None:
         self._viewer = viewer
         self._captured = captured
 
     def __call__(self, event: EpcisEvent, content: Mapping[str, Any]) -> bool:
-        by = self._captured.get(event.capture_id)
+        by = self._captured.by.get(event.capture_id)
         facts = visibility.facts_of(content, event.brand_id, event.event_time, by)
         return visibility.decide(facts, self._viewer).is_visible
 
@@ -88,41 +106,62 @@ async def _brands(session: Session, partner: Partner, slugs: Sequence[str]) -> l
     return sorted(brand_ids)
 
 
-async def _captured(session: Session, viewer: Viewer) -> dict[uuid.UUID, uuid.UUID]:
-    """The captures of the partner's own keys, and whose each was."""
-    if not viewer.callers:
-        return {}
-    rows = await session.exec(
-        select(Capture.capture_id, Capture.caller_id)
+async def _captured(session: Session, viewer: Viewer) -> _Captured:
+    asked = (
+        select(Capture.capture_id, Capture.caller_id, Capture.brand_id)
         .where(col(Capture.caller_id).in_(viewer.callers))
         .order_by(col(Capture.created_at).desc())
         .limit(CAPTURES_READ_MAX)
     )
-    return dict(rows.all())
+    rows = (await session.exec(asked)).all() if viewer.callers else ()
+    return _Captured({row[0]: row[1] for row in rows}, frozenset(row[2] for row in rows))
 
 
-def _condition(viewer: Viewer, brand_id: int, captured: Mapping[uuid.UUID, uuid.UUID]) -> ColumnElement[bool]:
-    """What at least holds for an event that is seen."""
-    held: list[ColumnElement[bool]] = [col(EpcisEvent.content).contains(field) for field in _PARTIES]
-    held += [_shared(share) for share in viewer.shares if share.brand_id == brand_id]
-    for place in (col(EpcisEvent.read_point), col(EpcisEvent.biz_location)):
-        for name in sorted(viewer.names):
-            if not name.isdigit():
-                held.append(place == name)
-                continue
-            for stem in (f"https://id.gs1.org/414/{name}", f"https://id.gs1.org/417/{name}"):
-                held += [place == stem, place.startswith(f"{stem}/254/", autoescape=True)]
-    if captured:
-        held.append(col(EpcisEvent.capture_id).in_(captured))
+def _condition(viewer: Viewer, brands: Collection[int], captured: _Captured) -> ColumnElement[bool]:
+    """What at least holds for an event of these brands that is seen."""
+    named = select(EventParty.party).where(
+        col(EventParty.party).in_(sorted(viewer.names)),
+        col(EventParty.brand_id) == col(EpcisEvent.brand_id),
+        col(EventParty.event_time) == col(EpcisEvent.event_time),
+        col(EventParty.event_key) == col(EpcisEvent.event_key),
+    )
+    own = select(Capture.capture_id).where(
+        col(Capture.brand_id) == col(EpcisEvent.brand_id),
+        col(Capture.capture_id) == col(EpcisEvent.capture_id),
+        col(Capture.caller_id).in_(viewer.callers),
+    )
+    held: list[ColumnElement[bool]] = [named.exists()]
+    held += [place.in_(_whole_names(viewer)) for place in _PLACES]
+    if captured.by:
+        held.append(own.exists())
+    for brand_id in brands:
+        if shares := [share for share in viewer.shares if share.brand_id == brand_id]:
+            held.append(_shared(brand_id, shares))
     return or_(*held)
 
 
-def _shared(share: Share) -> ColumnElement[bool]:
-    held: list[ColumnElement[bool]] = [col(EpcisEvent.event_time) >= share.since]
-    if share.until is not None:
-        held.append(col(EpcisEvent.event_time) < share.until)
-    if share.types:
-        held.append(col(EpcisEvent.type).in_(sorted(share.types)))
+def _paths(viewer: Viewer) -> tuple[Path, ...]:
+    """Along which all that passed through a partner is found."""
+    as_party = [Path(EventParty, (col(EventParty.party) == name,)) for name in sorted(viewer.names)]
+    as_place = [Path(EpcisEvent, (place == name,)) for name in _whole_names(viewer) for place in _PLACES]
+    return (*as_party, *as_place)
+
+
+def _whole_names(viewer: Viewer) -> list[str]:
+    """How places of the partner's are named that are no part of another; the others are indexed as parties."""
+    stems = ("https://id.gs1.org/414/", "https://id.gs1.org/417/")
+    names = ([f"{stem}{name}" for stem in stems] if name.isdigit() else [name] for name in sorted(viewer.names))
+    return [one for some in names for one in some]
+
+
+def _shared(brand_id: int, shares: Sequence[Share]) -> ColumnElement[bool]:
+    """What at least holds for an event that one of a brand's shares tells of, however many there are."""
+    held = [col(EpcisEvent.brand_id) == brand_id, col(EpcisEvent.event_time) >= min(share.since for share in shares)]
+    ends = [share.until for share in shares if share.until is not None]
+    if len(ends) == len(shares):
+        held.append(col(EpcisEvent.event_time) < max(ends))
+    if all(share.types for share in shares):
+        held.append(col(EpcisEvent.type).in_(sorted({one for share in shares for one in share.types})))
     return and_(*held)
 
 

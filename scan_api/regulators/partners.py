@@ -16,9 +16,10 @@ from kit.ids import new_id
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import ApiKey, ApiKeyRefused, Role
 from scan_api.provenance.documents import EVENT_TYPES
+from scan_api.provenance.parties import party_name
 from scan_api.regulators import keys
 from scan_api.regulators.keys import LIFETIME_DAYS_DEFAULT, AccountKey
-from scan_api.regulators.visibility import Share, Viewer, own_name
+from scan_api.regulators.visibility import Share, Viewer
 
 NAME_CHARACTERS_MAX: Final = 100
 IDENTIFIERS_MAX: Final = 100
@@ -104,7 +105,7 @@ async def create(session: Session, name: str, identifiers: Collection[str], now:
     partner = PartnerAccount(
         partner_id=new_id(),
         name=name.strip(),
-        identifiers=sorted({own_name(one) for one in identifiers}),
+        identifiers=sorted({party_name(one) for one in identifiers}),
         created_at=now,
     )
     session.add(partner)

@@ -143,5 +143,5 @@ async def _put(session: Session, subscription: Subscription, regulator: Regulato
         for parcel in reports.parcels(found):
             report_id = derived_id("regulator-report", subscription.subscription_id, subscription.position, number)
             reports.put_out(session, subscription, report_id, [one.event_key for one in parcel], now)
-            await accesses.record(session, regulator, asked, Told(len(parcel), {brand_id}), ANSWERED, now)
+            await accesses.record(session, regulator, asked, Told(len(parcel), {brand_id: len(parcel)}), ANSWERED, now)
             number += 1

@@ -6,7 +6,7 @@ for an event, whose places are its read point and its business location. Whateve
 is bound to none; whatever has no region only by who is bound to none, or through its brand's seat.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -78,7 +78,22 @@ class Scope:
         """Whether one of these regions lies in the jurisdiction."""
         return not self.regions or any(regions.covers(wide, code) for wide in self.regions for code in codes)
 
+    def covers(self, other: "Scope") -> bool:
+        """Whether whatever the other may see is seen by this one, too."""
+        return (
+            self.sandbox == other.sandbox
+            and self.brand_id in (None, other.brand_id)
+            and _cover(self.regions, other.regions, regions.covers)
+            and _cover(self.categories, other.categories, categories.covers)
+            and _cover(self.gtin_prefixes, other.gtin_prefixes, lambda wide, prefix: prefix.startswith(wide))
+        )
+
     @property
     def is_bounded_by_product(self) -> bool:
         """Whether a product must be known before something is seen."""
         return bool(self.categories or self.gtin_prefixes)
+
+
+def _cover(wide: Collection[str], narrow: Collection[str], covers: Callable[[str, str], bool]) -> bool:
+    """Whether each of `narrow` lies in one of `wide`, where none at all means everything."""
+    return not wide or (bool(narrow) and all(any(covers(one, other) for one in wide) for other in narrow))

@@ -85,6 +85,14 @@ async def brands_of(session: Session, scope: Scope) -> set[int]:
     return {brand_id for brand_id in await session.exec(asked) if brand_id is not None}
 
 
+async def reached_named(session: Session, reach: Reach, slug: str) -> int | None:
+    """The brand of this short name, if it is reached; None else, whether or not there is one."""
+    if "\0" in slug:  # no database stores it
+        return None
+    brand_id = (await session.exec(select(Brand.brand_id).where(Brand.slug == slug))).first()
+    return brand_id if brand_id in reach.seated | reach.elsewhere else None
+
+
 async def slugs_of(session: Session, brand_ids: Collection[int]) -> dict[int, str]:
     """The short names of these brands."""
     rows = await session.exec(select(Brand.brand_id, Brand.slug).where(col(Brand.brand_id).in_(brand_ids)))

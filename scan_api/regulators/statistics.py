@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -76,6 +76,8 @@ class Line:
     brand_id: int | None = None
     gtin: str | None = None
     category: str | None = None
+    counted: frozenset[int] = field(default=frozenset(), compare=False)
+    """The brands of whose goods it is."""
 
 
 async def answer(session: Session, reach: Reach, question: Question) -> list[Line]:
@@ -91,6 +93,7 @@ async def answer(session: Session, reach: Reach, question: Question) -> list[Lin
             gtin: some for gtin, _brand, some in await territory.products_with_categories(session, reach.brands)
         }
     counted: Counter[tuple[Any, ...]] = Counter()
+    brands: dict[tuple[Any, ...], set[int]] = {}
     for brand_id, gtin, region, month, kind, count in rows:
         for category in of_product.get(gtin) or (None,):
             parts = {
@@ -100,11 +103,13 @@ async def answer(session: Session, reach: Reach, question: Question) -> list[Lin
                 By.GTIN: gtin,
                 By.CATEGORY: category,
             }
-            counted[kind, *(parts[one] if one in question.by else None for one in By)] += count
+            key = kind, *(parts[one] if one in question.by else None for one in By)
+            counted[key] += count
+            brands.setdefault(key, set()).add(brand_id)
         if len(counted) > LINES_MAX:
             raise ScopeTooWide(f"more than {LINES_MAX:,} lines", hint="Ask for fewer months, or by less.")
     return [
-        Line(Kind(str(key[0])), count, *key[1:])  # in the order of By
+        replace(Line(Kind(str(key[0])), count, *key[1:]), counted=frozenset(brands[key]))  # in the order of By
         for key, count in sorted(counted.items(), key=lambda one: tuple(map(str, one[0])))
     ]
 

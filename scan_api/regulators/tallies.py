@@ -45,6 +45,8 @@ class Kind(StrEnum):
     SCANS = "scans"  # of items that were truly issued
     REFUSED = "refused"  # scans at counters of what is revoked, recalled or of another brand
     SUSPECTED_FAKES = "suspected_fakes"  # scans at counters of codes that nobody issued
+    REFUSED_ONLINE = "refused_online"  # scans by page and API of what is revoked, recalled, void or held
+    SUSPECTED_FAKES_ONLINE = "suspected_fakes_online"  # scans by page and API of codes that nobody issued
     SUSPECTED_COPIES = "suspected_copies"  # items on the day on which they were scanned too often
     RECALL_ORDERS = "recall_orders"  # given by regulators
 

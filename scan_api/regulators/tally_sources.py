@@ -26,7 +26,8 @@ from scan_api.scans import SCANNED_OFTEN_FROM, Item, Scan
 
 _ASKED_AT_ONCE_MAX: Final = 500
 _ACTS: Final = {"activated": Kind.ACTIVATED, "voided": Kind.VOIDED, "recalled": Kind.RECALLED}
-_NOBODYS: Final = (BadSignature.code, UnknownKey.code, KeyOutOfScope.code, Refusal.NEVER_ISSUED)
+NOBODYS: Final = (BadSignature.code, UnknownKey.code, KeyOutOfScope.code, Refusal.NEVER_ISSUED)
+"""Why a code is refused that nobody issued."""
 
 Index("ix_order_act_at", table_of(OrderAct).c.at)
 
@@ -179,7 +180,7 @@ async def count_device_scans(session: Session, window: Window) -> tuple[Counts, 
 def _device_kind(verdict: str, error: str | None, refusal: str | None) -> Kind | None:
     if verdict == GENUINE and refusal is None:
         return Kind.SCANS
-    if refusal in _NOBODYS or (verdict == "refused" and error in _NOBODYS):
+    if refusal in NOBODYS or (verdict == "refused" and error in NOBODYS):
         return Kind.SUSPECTED_FAKES
     return None if verdict == "ask" else Kind.REFUSED
 

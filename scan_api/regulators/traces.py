@@ -15,7 +15,8 @@ from typing import Final
 
 from sqlmodel import col, select
 
-from codes.catalogue import Brand, Product, brand_named, brand_with
+from codes.catalogue import Product, brand_with
+from kit import procedures
 from kit.db import Session
 from kit.errors import Invalid
 from scan_api import thing_acts
@@ -49,40 +50,42 @@ class Seen:
 async def seen_of(session: Session, scans: Scans, scope: Scope, name: str, slug: str | None, steps: int) -> Seen:
     """The trace of the thing of this one name, by the events of the brand whose product it is, or of another (`slug`).
 
-    Raises BrandNeeded, BrandUnknown, ScopeTooWide.
+    A brand that there is not is one that is not reached. Raises BrandNeeded, ScopeTooWide.
     """
     gtin = thing_acts.gtin_in(name)
     if gtin is None and slug is None:
         raise BrandNeeded("whose container is it?", hint="Name the brand: ?brand=….")
     product = None if gtin is None else await session.get(Product, gtin)
-    if slug is not None:
-        brand: Brand | None = await brand_named(session, slug)
-    else:
-        brand = None if product is None else await brand_with(session, product.brand_id)
     reach = await sights.reach_of(session, scope)
-    if brand is None or brand.brand_id is None or brand.brand_id not in reach.brands:
+    if slug is not None:
+        brand_id = await sights.reached_named(session, reach, slug)
+    else:
+        brand_id = None if product is None else product.brand_id
+    if brand_id is None or brand_id not in reach.brands:
         return _nothing(name)
-    known = await thing_acts.known_of(session, scans, brand, name)
-    found = await tracing.trace(session, brand.brand_id, known.names(name), steps)
-    is_own = product is not None and product.brand_id == brand.brand_id
+    known = await thing_acts.known_of(session, scans, await brand_with(session, brand_id), name)
+    ask = procedures.asking(session)
+    found = await tracing.trace(ask, brand_id, known.names(name), steps)
+    is_own = product is not None and product.brand_id == brand_id
     if is_own and product is not None:
         # Where some of a lot was, an item of it need not have been.
-        alone = found if known.lot_name is None else await tracing.trace(session, brand.brand_id, [name], 0)
+        alone = found if known.lot_name is None else await tracing.trace(ask, brand_id, [name], 0)
         if not await _sees(session, scope, product, alone, known):
             return _nothing(name)
     keys = [event.event_key for event in found.events]
     if is_own:
         # Of a class, such as a GTIN, only some was there: its events are of the whole country.
-        own = found.own if brand.brand_id in reach.seated or "/21/" in name else frozenset[uuid.UUID]()
+        own = found.own if brand_id in reach.seated or "/21/" in name else frozenset[uuid.UUID]()
+        known = known if brand_id in reach.seated else replace(known, items=None)
         try:
-            seen = await _seen_events(session, reach, brand.brand_id, keys)
+            seen = await _seen_events(session, reach, brand_id, keys)
         except ScopeTooWide:
             seen = set()  # what it is tied to is not told of; it is itself
-        return Seen(brand.brand_id, found.of(seen | own), known)
-    seen = await _seen_events(session, reach, brand.brand_id, keys)
-    if brand.brand_id in reach.seated - reach.mixed:
-        return Seen(brand.brand_id, found.of(seen), known)
-    return Seen(brand.brand_id, _undated(found.of(seen)), Known()) if seen else _nothing(name)
+        return Seen(brand_id, found.of(seen | own), known)
+    seen = await _seen_events(session, reach, brand_id, keys)
+    if brand_id in reach.seated - reach.mixed:
+        return Seen(brand_id, found.of(seen), known)
+    return Seen(brand_id, _undated(found.of(seen)), Known()) if seen else _nothing(name)
 
 
 def _nothing(name: str) -> Seen:

@@ -7,15 +7,15 @@ Specifications, 2.4), or by URIs of its own.
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from scan_api.provenance.things import name_of, things_of
+from scan_api.provenance.parties import party_name, places_of, sides_of
+from scan_api.provenance.things import things_of
 
-_GLN: Final = re.compile(r"https://id\.gs1\.org/41[47]/([0-9]{13})(?:/254/.*)?")
 _GTIN: Final = re.compile(r"https://id\.gs1\.org/01/([0-9]{14})(?:/.*)?")
 
 
@@ -86,8 +86,8 @@ def facts_of(event: Mapping[str, Any], brand_id: int, at: datetime, captured_by:
         str(event["type"]),
         at,
         captured_by,
-        frozenset(_names(event, ("readPoint", "bizLocation"))),
-        frozenset(_parties(event)),
+        frozenset(map(party_name, places_of(event))),
+        frozenset(sides_of(event)),
         frozenset(things),
     )
 
@@ -101,26 +101,3 @@ def decide(facts: EventFacts, viewer: Viewer) -> Visibility:
     if facts.places & viewer.names:
         return Visibility.PLACE
     return Visibility.SHARED if any(share.holds(facts) for share in viewer.shares) else Visibility.HIDDEN
-
-
-def own_name(identifier: str) -> str:
-    """The name under which identifiers of parties and places are compared: a GLN's 13 digits where there is one."""
-    if re.fullmatch(r"[0-9]{13}", identifier):
-        return identifier
-    name = name_of(identifier)
-    found = _GLN.fullmatch(name)
-    return found[1] if found else name
-
-
-def _names(event: Mapping[str, Any], fields: Sequence[str]) -> Iterator[str]:
-    for field in fields:
-        place = event.get(field)
-        if isinstance(place, Mapping) and isinstance(place.get("id"), str):
-            yield own_name(place["id"])
-
-
-def _parties(event: Mapping[str, Any]) -> Iterator[str]:
-    for field, key in (("sourceList", "source"), ("destinationList", "destination")):
-        for one in event.get(field) or ():
-            if isinstance(one, Mapping) and isinstance(one.get(key), str):
-                yield own_name(one[key])

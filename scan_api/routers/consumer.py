@@ -56,6 +56,8 @@ async def scan(request: Request, services: Serve) -> Response:
     channel = ("page" if page else "api") if robots.is_scan(request.method, request.headers) else None
     view = await item_view.look(services, text, channel=channel, session_token=members.session_token(request), now=now)
     services.metrics.scans.labels(view.judgement.error or "genuine").inc()
+    if view.judgement.error is not None and channel is not None:
+        services.refused_scans.note(view.judgement, now)
     status = STATUS_BY_VERDICT[view.judgement.error] if view.judgement.error else 200
     headers = {
         "vary": "accept, accept-language, cookie",

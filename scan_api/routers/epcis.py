@@ -49,6 +49,15 @@ Extensions = Annotated[
 Named = Annotated[str, Path(max_length=2_048)]
 
 
+class EventsResponse(Response):
+    """An answer that tells of events, see `answers.encoded`."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return answers.encoded(content)
+
+
 class EventUnknown(NotFound):
     """The brand has no event of this id."""
 
@@ -158,7 +167,7 @@ async def event(event_id: Named, services: Serve, authorization: Authorization =
         if not page.events:
             raise EventUnknown("there is no such event")
         contexts = await repository.contexts_of(session, page.events)
-    return JSONResponse(answers.query_document(page.events, contexts, now), 200, VERSIONS)
+    return EventsResponse(answers.query_document(page.events, contexts, now), 200, VERSIONS)
 
 
 @router.get("/{resource}", summary="What events tell of")
@@ -287,7 +296,7 @@ def _paged(
     if page.next_token is not None:
         headers["Link"] = link(path, given, page.next_token)
     document = answers.query_document(page.events, contexts, services.clock(), query_name)
-    return JSONResponse(document, 200, headers)
+    return EventsResponse(document, 200, headers)
 
 
 def link(path: str, given: Sequence[tuple[str, str]], token: str) -> str:

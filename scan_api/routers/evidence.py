@@ -1,5 +1,6 @@
 """Evidence: what the transparency log holds of a thing, with its proofs, as a zip or beside the events of an answer."""
 
+import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,12 +12,11 @@ from kit.db import Session
 from scan_api import thing_evidence
 from scan_api.auth import api_keys
 from scan_api.auth.api_keys import Role
-from scan_api.provenance.event_rows import EventRow
-from scan_api.provenance.repository import EpcisEvent
 from scan_api.provenance.trace import STEPS_DEFAULT, STEPS_MAX
 from scan_api.routers.trace import Thing, name_asked
-from scan_api.services import Serve
+from scan_api.services import Serve, Services
 from scan_api.transparency import attached, bundling
+from scan_api.transparency.bundling import About
 
 router = APIRouter(tags=["provenance"])
 
@@ -27,12 +27,24 @@ WithEvidence = Annotated[
 ]
 
 
-async def beside(session: Session, events: Sequence[EpcisEvent | EventRow], is_wanted: bool) -> dict[str, Any]:
-    """The member `fanxing:evidence` of an answer that tells of these events; none unless somebody asked for it."""
+async def beside(session: Session, events: Sequence[tuple[str, uuid.UUID]], is_wanted: bool) -> dict[str, Any]:
+    """The member `fanxing:evidence` of an answer that tells of these events, by id and key of the record.
+
+    None unless somebody asked for it.
+    """
     if not is_wanted:
         return {}
-    found = await attached.attach(session, [event.event_key for event in events])
-    return {attached.MEMBER: found.as_json((event.event_id, event.event_key) for event in events)}
+    found = await attached.attach(session, [key for _event_id, key in events])
+    return {attached.MEMBER: found.as_json(events)}
+
+
+async def bundled(services: Services, about: About) -> StreamingResponse:
+    """The bundle, made whole before it is sent."""
+    return StreamingResponse(
+        await services.streams.made(bundling.blocks(services.database, about)),
+        media_type=MEDIA_TYPE,
+        headers={"content-disposition": 'attachment; filename="evidence.zip"'},
+    )
 
 
 @router.get("/v1/evidence/{thing:path}", summary="Evidence of a thing", response_class=StreamingResponse)
@@ -56,8 +68,4 @@ async def evidence(
         brand = await brand_with(session, key.brand_id or 0)
         verdict = services.trust.verifier.check(thing.strip())
         about = await thing_evidence.evidence_about(session, services.scans, brand, name, steps, verdict)
-    return StreamingResponse(
-        await services.streams.made(bundling.blocks(services.database, about)),
-        media_type=MEDIA_TYPE,
-        headers={"content-disposition": 'attachment; filename="evidence.zip"'},
-    )
+    return await bundled(services, about)

@@ -65,12 +65,14 @@ _OFFER_STATES: dict[OfferState, views.OfferState] = {
     OfferState.BUDGET_USED_UP: "used_up",
     OfferState.LIMIT_REACHED: "limit_reached",
 }
-# Recall and voiding are no steps of the journey: the verdict itself tells them.
 _STEPS: dict[Step, views.Step] = {
     Step.COMMISSIONED: "commissioned",
     Step.ACTIVATED: "activated",
     Step.SHIPPED: "shipped",
     Step.RECEIVED: "received",
+    Step.HELD: "held",
+    Step.RECALLED: "recalled",
+    Step.VOIDED: "voided",
     Step.SCANNED: "scanned",
     Step.CLAIMED: "claimed",
 }
@@ -147,9 +149,7 @@ def scan_page(
             first_scan_at=view.record.first_scan_at,
             scan_count=view.record.scan_count,
             timeline=tuple(
-                views.TimelineEntry(_STEPS[event.step], event.at, event.place, event.by)
-                for event in view.timeline
-                if event.step in _STEPS
+                views.TimelineEntry(_STEPS[event.step], event.at, event.place, event.by) for event in view.timeline
             ),
             offers=tuple(
                 _offer(offer, view, benefits, language) for offer in view.offers if offer.state in _OFFER_STATES

@@ -4,12 +4,12 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from scan_api.provenance import answers, repository
 from scan_api.regulators import partner_events, partners
 from scan_api.routers import example_of
-from scan_api.routers.epcis import VERSIONS
+from scan_api.routers.epcis import VERSIONS, EventsResponse
 from scan_api.services import Serve
 
 router = APIRouter(prefix="/v1/partner", tags=["partners"])
@@ -36,4 +36,4 @@ async def events(
         others = [(name, value) for name, value in given if name != "nextPageToken"]
         following = urlencode([*others, ("nextPageToken", page.next_token)])
         headers["Link"] = f'</v1/partner/events?{following}>; rel="next"'
-    return JSONResponse(answers.query_document(page.events, contexts, services.clock()), 200, headers)
+    return EventsResponse(answers.query_document(page.events, contexts, services.clock()), 200, headers)

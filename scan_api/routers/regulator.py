@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from codes import ranges
-from codes.catalogue import BrandUnknown, brand_named
+from codes.catalogue import BrandUnknown
 from codes.ranges import ItemState
 from kit.clock import iso
 from kit.db import Session
@@ -24,11 +24,13 @@ from scan_api.paging import Page, Paged
 from scan_api.provenance import answers, epcis, event_query, life, repository
 from scan_api.provenance.events import Event, Step, events_of
 from scan_api.provenance.life import Mark, MarkKind
-from scan_api.regulators import accesses, accounts, brand_events, sights
+from scan_api.regulators import accesses, accounts, auditing, brand_events, sights
 from scan_api.regulators.accesses import Asked, RegulatorAccess
 from scan_api.regulators.accounts import Regulator
+from scan_api.regulators.auditing import GroupLook
 from scan_api.regulators.sights import OutsideScope
 from scan_api.routers import At, BrandSlug, example_of
+from scan_api.routers.epcis import EventsResponse
 from scan_api.routers.evidence import WithEvidence, beside
 from scan_api.sandbox import SandboxOnly
 from scan_api.scans import ItemUnknown
@@ -109,7 +111,9 @@ class Look(BaseModel):
     filters: dict[str, Any]
     purpose: str | None
     outcome: str = Field(description='"answered", or the code of the refusal')
-    told: int = Field(description="How many things the answer told of")
+    told: int | None = Field(
+        description="How many things the answer told of; for auditors those of their group alone, null: not counted"
+    )
 
 
 async def regulator_of(services: Services, authorization: str | None) -> Regulator:
@@ -118,8 +122,8 @@ async def regulator_of(services: Services, authorization: str | None) -> Regulat
         return await accounts.authenticate(session, authorization, services.clock())
 
 
-def _shown_look(row: RegulatorAccess) -> Look:
-    """A look as its regulator and auditors read it."""
+def _shown_look(row: RegulatorAccess | GroupLook) -> Look:
+    """A look as its regulator reads it, or as much of it as an auditor does."""
     return Look(
         access_id=row.access_id,
         at=row.at,
@@ -127,7 +131,7 @@ def _shown_look(row: RegulatorAccess) -> Look:
         key_id=row.key_id,
         operation=row.operation,
         subject=row.subject,
-        filters=row.filters,
+        filters=row.asked,
         purpose=row.purpose,
         outcome=row.outcome,
         told=row.told,
@@ -165,12 +169,14 @@ async def own_accesses(services: Serve, paging: Paged, authorization: Authorizat
 async def audit(
     brand: Annotated[BrandSlug, Query()], services: Serve, paging: Paged, authorization: Authorization = None
 ) -> Page[Look]:
-    """For the group's auditor: looks that told of goods of any of the group's brands, newest first."""
+    """For the group's auditor: looks that told of goods of any of the group's brands, newest first.
+
+    `told` counts the group's things alone; a subject or filter that names another's is left out.
+    """
     async with services.database.reading() as session:
         key = await api_keys.authenticate(session, authorization, Role.AUDITOR)
-        found = await brand_named(session, brand)
-        key.require_brand(found.brand_id or 0)
-        rows = await accesses.of_group(session, found.group_id, paging.after(_LOOKS_OF_GROUP), paging.count)
+        group_id = await auditing.group_of(session, key, brand)
+        rows = await auditing.of_group(session, group_id, paging.after(_LOOKS_OF_GROUP), paging.count)
     return Page[Look](**paging.page(_LOOKS_OF_GROUP, rows, lambda row: Position(row.at, row.access_id), _shown_look))
 
 
@@ -194,7 +200,7 @@ async def events(
             reach = await _reach(session, regulator, [value for name, value in given if name == "brand"])
             page = await brand_events.search(session, reach, query)
             contexts = await repository.contexts_of(session, page.events)
-            proofs = await beside(session, page.events, with_evidence)
+            proofs = await beside(session, [(one.event_id, one.event_key) for one in page.events], with_evidence)
         for event in page.events:
             told.of(event.brand_id)
     headers = dict(VERSIONS)
@@ -203,17 +209,21 @@ async def events(
         following = urlencode([*others, ("nextPageToken", page.next_token)])
         headers["Link"] = f'</v1/regulator/events?{following}>; rel="next"'
     document = answers.query_document(page.events, contexts, services.clock())
-    return JSONResponse({**document, **proofs}, 200, headers)
+    return EventsResponse({**document, **proofs}, 200, headers)
 
 
 async def _reach(session: Session, regulator: Regulator, slugs: list[str]) -> sights.Reach:
     reach = await sights.reach_of(session, regulator.scope)
     if not slugs:
         return reach
+    wanted: list[int] = []
     for slug in slugs:
-        if "\0" in slug:  # no database stores it
-            raise BrandUnknown("there is no such brand")
-    wanted = [(await brand_named(session, slug)).brand_id or 0 for slug in slugs]
+        brand_id = await sights.reached_named(session, reach, slug)
+        if brand_id is None:
+            raise BrandUnknown(
+                "there is no such brand, or this account does not reach it", hint="GET /v1/regulator/me tells which."
+            )
+        wanted.append(brand_id)
     return brand_events.narrowed(reach, wanted)
 
 
@@ -229,6 +239,7 @@ async def item(
     gtin: Digits14,
     serial: Digits14,
     services: Serve,
+    with_evidence: WithEvidence = False,
     authorization: Authorization = None,
     purpose: Purpose = None,
 ) -> dict[str, Any]:
@@ -236,13 +247,13 @@ async def item(
 
     With its lot, the marks that reach it, and the acts on it, its order, its lot and what it was in: activation, holds,
     their end, recalls and voiding, with reasons. Scans and claims carry no person. At most the first 1,000 scans are
-    listed; `scan_count` counts all.
+    listed; `scan_count` counts all. Evidence is of the recorded steps: scans and claims are no records of the log.
     """
     regulator = await regulator_of(services, authorization)
     asked = Asked("item", f"{gtin}/{serial}", {}, accesses.purpose_of(purpose))
     async with accesses.recorded(services.database, services.clock, regulator, asked) as told:
         async with services.database.reading() as session:
-            brand_id, document = await _item(session, services, regulator, gtin, serial)
+            brand_id, document = await _item(session, services, regulator, gtin, serial, with_evidence)
         told.of(brand_id)
     return document
 
@@ -256,7 +267,7 @@ def _state(of_order: ItemState, marks: Sequence[Mark]) -> str:
 
 
 async def _item(
-    session: Session, services: Services, regulator: Regulator, gtin: str, serial: str
+    session: Session, services: Services, regulator: Regulator, gtin: str, serial: str, with_evidence: bool
 ) -> tuple[int, dict[str, Any]]:
     regulator.key.require_gtin(gtin)
     link = epcis.item_uri(gtin, serial)
@@ -280,6 +291,7 @@ async def _item(
     known = await thing_acts.known_of(session, services.scans, brand, link)
     place = life.values(product.brand_id, order.order_id or 0, gtin, serial, index)
     marks, _lot = await life.life_of(session, place)
+    proofs = await beside(session, [(epcis.event_uri(one), one.event_id) for one in history], with_evidence)
     for scan in await scans.scans_of(session, item_key, SCANS_SHOWN_MAX):
         history.append(Event(scan.scan_id, Step.SCANNED, scan.at, scan.at))
     for claim in await claims.claims_of(session, item_key):
@@ -308,4 +320,5 @@ async def _item(
     return product.brand_id, {
         "item": {**described, **known.as_json()},
         "epcis": epcis.document(gtin, serial, history, services.clock()),
+        **proofs,
     }

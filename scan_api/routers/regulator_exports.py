@@ -16,6 +16,7 @@ from scan_api.idempotency import OnlyOnce
 from scan_api.paging import Page, Paged
 from scan_api.regulators import accesses, accounts, exports
 from scan_api.regulators.accesses import ANSWERED, Asked, Told
+from scan_api.regulators.accounts import Regulator
 from scan_api.regulators.exports import (
     FILTER_VALUES_MAX,
     ExportFormat,
@@ -87,6 +88,7 @@ class ExportAnswer(BaseModel):
                 "state": "running",
                 "rows": 5_000,
                 "bytes": 911_204,
+                "in_scope": True,
                 "created_at": _UNTIL,
                 "ended_at": None,
                 "kept_until": None,
@@ -110,6 +112,10 @@ class ExportAnswer(BaseModel):
     state: ExportState
     rows: int
     bytes: int
+    in_scope: bool = Field(
+        default=True,
+        description="false: the account reaches less than when it asked; the export can be deleted, and no more",
+    )
     created_at: At
     ended_at: At | None
     kept_until: At | None
@@ -133,29 +139,32 @@ async def ask(
         async def work() -> ExportAnswer:
             made = await exports.request(session, regulator, spec, now)
             await accesses.record(session, regulator, asked, Told(), ANSWERED, now)
-            return _shown(made, [])
+            return _shown(made, regulator, [])
 
         return ExportAnswer(**await once.run(session, regulator.key.caller_id, "export", body, now, work))
 
 
 @router.get("", summary="My exports")
 async def mine(services: Serve, paging: Paged, authorization: Authorization = None) -> Page[ExportAnswer]:
-    """The account's exports, newest first, without their parts."""
+    """The account's exports, newest first, without their parts; of those out of its scope by now, without sizes."""
     async with services.database.reading() as session:
         regulator = await accounts.authenticate(session, authorization, services.clock())
         rows = await exports.page(session, regulator, paging.after(_LIST), paging.count)
-    return Page[ExportAnswer](
-        **paging.page(_LIST, rows, lambda row: Position(row.created_at, row.export_id), lambda row: _shown(row, []))
-    )
+
+    def shown(row: RegulatorExport) -> ExportAnswer:
+        return _shown(row, regulator, [])
+
+    return Page[ExportAnswer](**paging.page(_LIST, rows, lambda row: Position(row.created_at, row.export_id), shown))
 
 
 @router.get("/{export_id}", summary="One export")
 async def one(export_id: uuid.UUID, services: Serve, authorization: Authorization = None) -> ExportAnswer:
-    """How far it is, and the parts that can be fetched."""
+    """How far it is, and the parts that can be fetched. Refused once the account reaches less than when it asked."""
     async with services.database.reading() as session:
         regulator = await accounts.authenticate(session, authorization, services.clock())
         found = await exports.of_holder(session, regulator, export_id)
-        return _shown(found, await exports.parts_of(session, export_id))
+        exports.require_within(found, regulator.scope)
+        return _shown(found, regulator, await exports.parts_of(session, export_id))
 
 
 @router.get(
@@ -171,20 +180,24 @@ async def part(
     authorization: Authorization = None,
     purpose: Purpose = None,
 ) -> Response:
-    """A part's file, or a range of it (RFC 9110, 14). Each fetch is recorded, also one of a range."""
+    """A part's file, or a range of it (RFC 9110, 14). Each fetch is recorded, also one of a range.
+
+    Refused once the account reaches less than when it asked for the export.
+    """
     regulator = await regulator_of(services, authorization)
     asked = Asked("export part", f"{export_id}/{number}", {}, accesses.purpose_of(purpose))
     async with accesses.recorded(services.database, services.clock, regulator, asked) as told:
         async with services.database.reading() as session:
             found = await exports.of_holder(session, regulator, export_id)
+            exports.require_within(found, regulator.scope)
             parts = {one.number: one for one in await exports.parts_of(session, export_id)}
         path = exports.path_of(services.settings.home, found, number)
         if found.state in (ExportState.GONE, ExportState.FAILED):
             raise ExportGone("the files of this export were deleted", hint="Ask for another export.")
         if number not in parts or not path.is_file():
             raise ExportUnknown("this export has no such part yet")
-        told.count = parts[number].rows
-        told.brands.update(found.brands)
+        for brand_id, rows in found.brands[str(number)].items():
+            told.of(int(brand_id), rows)
     return FileResponse(path, media_type=_MEDIA_TYPES[found.asked.format], filename=path.name)
 
 
@@ -201,16 +214,17 @@ async def delete(export_id: uuid.UUID, services: Serve, authorization: Authoriza
     return Response(status_code=204)
 
 
-def _shown(export: RegulatorExport, parts: list[RegulatorExportPart]) -> ExportAnswer:
-    spec = export.asked
+def _shown(export: RegulatorExport, regulator: Regulator, parts: list[RegulatorExportPart]) -> ExportAnswer:
+    spec, in_scope = export.asked, exports.is_within(export, regulator.scope)
     is_there = export.state not in (ExportState.GONE, ExportState.FAILED)
     return ExportAnswer(
         export_id=export.export_id,
         kind=spec.kind,
         format=spec.format,
         state=ExportState(export.state),
-        rows=export.rows,
-        bytes=export.size_bytes,
+        rows=export.rows if in_scope else 0,
+        bytes=export.size_bytes if in_scope else 0,
+        in_scope=in_scope,
         created_at=export.created_at,
         ended_at=export.ended_at,
         kept_until=export.kept_until,

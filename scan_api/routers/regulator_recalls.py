@@ -156,7 +156,7 @@ async def give(
                 recall = await recall_orders.order(
                     session, brand_id, regulator.holder_id, regulator.name, subject, body.reason, body.deadline, now
                 )
-                await accesses.record(session, regulator, asked, Told(1, {brand_id}), ANSWERED, now)
+                await accesses.record(session, regulator, asked, Told(1, {brand_id: 1}), ANSWERED, now)
                 return await _shown(session, recall, now)
 
             return RecallOrderAnswer(
@@ -182,18 +182,17 @@ async def _brand_to_recall(
         sight = regulator.scope.sees(await sights.product_facts(session, product))
         if not sight.is_seen or await is_sandbox(session, brand.group_id) != regulator.scope.sandbox:
             raise recall_orders.subject_unknown()
-    elif body.brand is None:
+        return product.brand_id
+    if body.brand is None:
         raise RecallOrderInvalid("whose container is it?", hint="Name the brand.")
-    else:
-        brand = await brand_named(session, body.brand)
-        reach = await sights.reach_of(session, regulator.scope)
-        if brand.brand_id not in reach.seated - reach.mixed:
-            raise sights.OutsideScope(
-                "containers are recalled of brands seated in the jurisdiction, all of whose products it covers",
-                hint="Name lots or items.",
-            )
-    assert brand.brand_id is not None  # rows read from the database have their key
-    return brand.brand_id
+    reach = await sights.reach_of(session, regulator.scope)
+    brand_id = await sights.reached_named(session, reach, body.brand)
+    if brand_id is None or brand_id not in reach.seated - reach.mixed:
+        raise sights.OutsideScope(
+            "containers are recalled of brands seated in the jurisdiction, all of whose products it covers",
+            hint="Name lots or items.",
+        )
+    return brand_id
 
 
 @router.get("/regulator/recall-orders", summary="My recall orders")

@@ -81,8 +81,8 @@ async def counts(
             lines = await statistics.answer(session, reach, question)
             slugs = await sights.slugs_of(session, reach.brands)
             until = await statistics.counted_until(session)
-        told.count = len(lines)
-        told.brands.update(reach.brands)
+        for line in lines:
+            told.of_all(line.counted)
     return StatisticsAnswer(
         counted_until=until,
         lines=[

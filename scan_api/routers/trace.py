@@ -2,12 +2,13 @@
 
 import uuid
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Path, Query, Request
 from fastapi.responses import Response
 
-from codes.catalogue import brand_with
+from codes.serials import SerialScheme
 from kit.errors import FanxingError, Invalid
 from scan_api import thing_acts
 from scan_api.auth import api_keys
@@ -19,6 +20,7 @@ from scan_api.provenance import trace as traces
 from scan_api.provenance.captures import IDENTIFIER_BYTES_MAX
 from scan_api.provenance.things import name_of
 from scan_api.provenance.trace import STEPS_DEFAULT, STEPS_MAX, Trace
+from scan_api.routers.epcis import EventsResponse
 from scan_api.services import Serve, Services
 from scan_api.thing_acts import Known
 from scan_api.web import paths, trace_page
@@ -38,7 +40,7 @@ class ThingInvalid(Invalid):
     code = "ThingInvalid"
 
 
-@router.get("/v1/trace/{thing:path}", summary="Trace a thing")
+@router.get("/v1/trace/{thing:path}", summary="Trace a thing", response_model=dict[str, Any])
 async def trace(
     thing: Thing,
     services: Serve,
@@ -46,14 +48,16 @@ async def trace(
     steps: Annotated[int, Query(ge=0, le=STEPS_MAX, description="From thing to thing, in either direction")] = (
         STEPS_DEFAULT
     ),
-) -> dict[str, Any]:
+) -> Response:
     """Where a thing came from and went: what it was in, what it was made of, what was in it or made of it.
 
     With the events of its lot, and acts: activation, holds, recalls and voiding of itself, its order, its lot or what
-    it was in. At most 2,000 things, 2,000 events of 16 MiB, 20,000 links; `is_cut` tells when there was more.
+    it was in. At most 2,000 things, 2,000 events of 16 MiB, 20,000 links; `is_cut` tells when there was more. Of a lot,
+    `items` has the first 1,000 of the items that events bound to it.
     """
     found, known, contexts, now = await _traced(services, authorization, thing, steps)
-    return {**trace_answers.as_json(found, trace_answers.way_of(found), thing, contexts, now), **known.as_json()}
+    told = trace_answers.as_json(found, trace_answers.way_of(found), thing, contexts, now)
+    return EventsResponse({**told, **known.as_json()})
 
 
 @router.get(paths.TRACE_PATH, include_in_schema=False)
@@ -95,12 +99,21 @@ def name_asked(thing: str) -> str:
 async def _traced(
     services: Services, authorization: str | None, thing: str, steps: int
 ) -> tuple[Trace, Known, dict[uuid.UUID, Any], datetime]:
-    name = name_asked(thing)
-    async with services.database.reading() as session:
-        key = await api_keys.authenticate(session, authorization, Role.BRAND)
-        key.require_all_gtins("this interface is")
-        brand = await brand_with(session, key.brand_id or 0)
-        known = await thing_acts.known_of(session, services.scans, brand, name)
-        found = await traces.trace(session, key.brand_id or 0, known.names(name), steps)
-        contexts = await repository.contexts_of(session, found.events)
+    name, ask = name_asked(thing), services.caller.call
+    asked = {**api_keys.values(authorization), **thing_acts.values(name), **traces.first_values(steps)}
+    facts = await ask(thing_acts.TRACED, asked)
+    key = api_keys.admitted(authorization, facts, Role.BRAND)
+    key.require_all_gtins("this interface is")
+    known = await thing_acts.known(ask, partial(_scheme, services), key.brand_id or 0, name, facts)
+    names = known.names(name)
+    found = await traces.trace(ask, key.brand_id or 0, names, steps, thing_acts.first_step(facts, names))
+    contexts = repository.contexts_kept(found.events)
+    if contexts is None:
+        async with services.database.reading() as session:
+            contexts = await repository.contexts_of(session, found.events)
     return found, known, contexts, services.clock()
+
+
+async def _scheme(services: Services, issuer_id: int) -> SerialScheme:
+    async with services.database.reading() as session:
+        return await services.scans.scheme(session, issuer_id)

@@ -8,7 +8,7 @@ Language = Literal["zh", "en"]
 
 ScanState = Literal["genuine", "malformed", "unknown", "revoked", "recalled", "voided", "held", "error"]
 ScanWarning = Literal["not_active", "scanned_often", "expired"]
-Step = Literal["commissioned", "activated", "shipped", "received", "scanned", "claimed"]
+Step = Literal["commissioned", "activated", "shipped", "received", "held", "recalled", "voided", "scanned", "claimed"]
 PrizeKind = Literal["points", "mb", "fen", "benefit", "nothing"]
 OfferState = Literal[
     "open",

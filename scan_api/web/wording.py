@@ -88,6 +88,9 @@ ZH: dict[str, str] = _MORE_ZH | {
     "step.activated": "激活上市",
     "step.shipped": "出库发货",
     "step.received": "到货签收",
+    "step.held": "品牌方暂停销售",
+    "step.recalled": "品牌方召回",
+    "step.voided": "此码已停用",
     "step.scanned": "被扫码",
     "step.claimed": "奖品被领取",
     # Prize
@@ -280,6 +283,9 @@ EN: dict[str, str] = _MORE_EN | {
     "step.activated": "Released for sale",
     "step.shipped": "Shipped",
     "step.received": "Received",
+    "step.held": "Held back by the brand",
+    "step.recalled": "Recalled by the brand",
+    "step.voided": "Code withdrawn",
     "step.scanned": "Scanned",
     "step.claimed": "Prize claimed",
     # Prize

@@ -2,8 +2,9 @@
 
     python -m tests.bench.client < job.json
 
-The job names host, port, connections, seconds and requests (each "method", "path", "headers", "body"). Every request is
-sent once, in order, over whichever connection is free; with "repeat" they start over. The answer is one JSON object:
+The job names host, ports, connections, seconds and requests (each "method", "path", "headers", "body"). Every request
+is sent once, in order, over whichever connection is free; with "repeat" they start over. Connections go to the ports
+in turns. The answer is one JSON object:
 answers by status, seconds, what percentiles of the answers took, and this process's own CPU seconds, so that one sees
 whether it was the bottleneck.
 """
@@ -89,9 +90,9 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
     started, started_cpu = time.perf_counter(), time.process_time()
     deadline = started + job["seconds"]
     protocols = []
-    for _ in range(job["connections"]):
+    for _, port in zip(range(job["connections"]), itertools.cycle(job["ports"]), strict=False):
         _, protocol = await loop.create_connection(
-            lambda: _Connection(requests, deadline, answers, taken_s), job["host"], job["port"]
+            lambda: _Connection(requests, deadline, answers, taken_s), job["host"], port
         )
         protocols.append(protocol)
     await asyncio.gather(*(protocol.done for protocol in protocols))

@@ -136,7 +136,7 @@ class Client:
     def _run(self, requests: list[dict[str, Any]], connections: int) -> dict[str, Any]:
         job = {
             "host": "127.0.0.1",
-            "port": self._installation.port,
+            "ports": [self._installation.port],
             "connections": connections,
             "seconds": SECONDS,
             "requests": requests,

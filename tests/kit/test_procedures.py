@@ -118,12 +118,12 @@ async def test_all_rows_of_a_step_are_one_value_of_its_kinds(run: Any) -> None:
     await run(amount=3, name=other)
     assert await run(COLLECTING, now=now, least=2, also=False) == {
         "met": now,
-        "found": [[other, 3, True, None, now], [NAME, 2, False, None, now]],
+        "found": [(other, 3, True, None, now), (NAME, 2, False, None, now)],
         "besides": None,
     }
     nothing = await run(COLLECTING, now=now, least=4, also=True)
     assert (nothing["found"], nothing["met"].tzinfo) == ([], UTC)
-    assert sorted(nothing["besides"]) == [[2], [3]]
+    assert sorted(nothing["besides"]) == [(2,), (3,)]
 
 
 async def test_callers_at_the_same_time_get_one_row_each_their_turn(scores: Database) -> None:

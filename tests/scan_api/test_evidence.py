@@ -35,11 +35,11 @@ def logging(stand: Stand) -> Stand:
     return stand
 
 
-def _bundle(stand: Stand, thing: str) -> bytes:
+def _bundle(stand: Stand, thing: str, room: str = "/v1", caller: str = "brand") -> bytes:
     """The bundle of a thing, once all of it is proved."""
 
     def whole() -> bytes | None:
-        answer = stand.http.get(f"/v1/evidence/{quote(thing, safe='')}", headers=stand.key("brand"))
+        answer = stand.http.get(f"{room}/evidence/{quote(thing, safe='')}", headers=stand.key(caller))
         if answer.status_code == 503 and answer.json()["code"] == "LogMissing":
             return None  # no checkpoint yet
         assert answer.status_code == 200, answer.text
@@ -119,6 +119,88 @@ def test_an_item_of_ours_brings_its_steps_acts_and_its_codes_verdict(logging: St
     assert (said["verdict"], said["serial"]) == ("genuine", item.serial)
     signature = item.outer.split("/")[1][-40:]
     assert signature.encode() not in content
+
+
+@on_one
+def test_a_regulator_gets_as_much_of_a_bundle_as_he_reaches_and_it_is_a_look(
+    logging: Stand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item, room = logging.take_item(), "/v1/regulator"
+    thing = f"https://id.gs1.org/01/{item.gtin}/21/{item.serial}"
+    done = logging.http.post(
+        "/v1/brand/life", json={"act": "hold", "thing": thing, "reason": "other"}, headers=logging.key("brand")
+    )
+    assert done.status_code == 201, done.text
+    capture(logging, seen("x") | {"epcList": [thing]})
+    content = _bundle(logging, thing, room, "regulator, these GTINs")
+    path = tmp_path / "evidence.zip"
+    path.write_bytes(content)
+    assert audit(["evidence", str(path), "--key", logging.http.get("/log/key").text.strip()]) == 0
+    capsys.readouterr()
+    kinds = [leaf["kind"] for leaf in _manifest(content)["leaves"]]
+    assert {"event", "step", "act"} == set(kinds)
+    looks = logging.http.get("/v1/regulator/accesses", headers=logging.key("regulator, these GTINs")).json()["data"]
+    assert [looks[0][name] for name in ("operation", "subject", "outcome")] == ["evidence", thing, "answered"]
+    assert looks[0]["told"] == len(kinds)
+    headers = logging.key("regulator, other GTINs")
+    for asked in (thing, thing[:-14] + "9" * 14):
+        hidden = _bundle(logging, asked, room, "regulator, other GTINs")
+        assert (_manifest(hidden)["thing"], _manifest(hidden)["leaves"]) == (asked, [])
+        [look] = logging.http.get("/v1/regulator/accesses?limit=1", headers=headers).json()["data"]
+        assert (look["subject"], look["outcome"], look["told"]) == (asked, "answered", 0)
+    box = quote("https://id.gs1.org/00/095060000000000017", safe="")
+    unknown = [
+        logging.http.get(f"{room}/evidence/{box}?brand={slug}", headers=logging.key("regulator, other brand")).content
+        for slug in (BRAND, "nobody-there")
+    ]
+    assert unknown[0] == unknown[1]
+    refused = logging.http.get(f"{room}/evidence/{box}", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (400, "BrandNeeded")
+
+
+@on_one
+def test_an_act_on_a_part_of_an_order_is_evidence_of_its_items_alone(logging: Stand) -> None:
+    order = logging.order("dormant")
+    for act in ("hold", "lift"):
+        sent = {"act": act, "gtin": order.gtin, "order_number": order.number, "ranges": "14-15", "reason": "other"}
+        assert logging.http.post("/v1/brand/life", json=sent, headers=logging.key("brand")).status_code == 201
+    held: dict[int, bool] = {}
+    for index in (13, 14, 15, 16):
+        content = _bundle(logging, f"https://id.gs1.org/01/{order.gtin}/21/{order.items[index].serial}")
+        records = [json.loads(Opening.read(line).record) for line in _file(content, "events.ndjson").splitlines()]
+        ranges = {record["detail"].get("ranges") for record in records if record["type"] == "act"}
+        held[index] = "14-15" in ranges
+    assert held == {13: False, 14: True, 15: True, 16: False}
+
+
+@on_one
+def test_an_items_steps_are_proved_beside_the_answer(logging: Stand) -> None:
+    item = logging.take_item()
+    sent = {"step": "shipped", "gtin": item.gtin, "order_number": int(item.serial[:5]), "serials": [item.serial]}
+    assert logging.http.post("/v1/brand/events", json=sent, headers=logging.key("logistics")).status_code == 201
+    logging.scan(item.outer)
+    path, headers = f"/v1/regulator/items/{item.gtin}/{item.serial}", logging.key("regulator")
+    assert "fanxing:evidence" not in logging.http.get(path, headers=headers).json()
+
+    def proved() -> dict[str, Any] | None:
+        answer = logging.http.get(path, params={"evidence": "true"}, headers=headers)
+        if answer.status_code == 503:
+            return None
+        told: dict[str, Any] = answer.raise_for_status().json()
+        return told if "pending" not in {event["state"] for event in told["fanxing:evidence"]["events"]} else None
+
+    told = wait_until(proved, "the steps to be published")
+    assert told is not None
+    history = told["epcis"]["epcisBody"]["eventList"]
+    steps = [one for one in history if one["fanxing:step"] not in ("scanned", "claimed")]
+    assert len(steps) < len(history)
+    events = told["fanxing:evidence"]["events"]
+    assert [event["event"] for event in events] == [one["eventID"] for one in steps]
+    policy = Policy(VerifierKey.read(logging.http.get("/log/key").text.strip()))
+    [shipped] = [event for event, one in zip(events, steps, strict=True) if one["fanxing:step"] == "shipped"]
+    opening = Opening(decode_base64(shipped["opening"]["salt"], "salt"), shipped["opening"]["record"].encode())
+    assert json.loads(opening.record)["serials"] == [item.serial]
+    Evidence.read(decode_base64(shipped["proof"], "proof")).verify(opening.entry, policy)
 
 
 @on_one

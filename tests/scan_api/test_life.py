@@ -155,6 +155,44 @@ def test_a_held_container_holds_what_is_in_it_until_it_is_lifted(
     assert stand.claim(stand.member(), inside.inner).status_code == 201
 
 
+def _told(stand: Stand, item: Item) -> list[dict[str, Any]]:
+    """What the timeline tells of acts."""
+    timeline = stand.scan(item.outer, user_agent="bot").json()["timeline"]
+    return [one for one in timeline if one["step"] in ("held", "recalled", "voided")]
+
+
+HELD_SINCE, RECALLED_SINCE = "2026-05-03T08:00:00.000Z", "2026-05-04T08:00:00.000Z"
+
+
+def test_the_timeline_tells_since_when_an_item_is_held_or_recalled_and_not_why(
+    stand: Stand, order: PlacedOrder, pack: Post, act: Post
+) -> None:
+    box, item, whole = new_box(), order.items[0], {"gtin": GTIN, "order_number": order.number}
+    pack("add", box, link(item), at=EARLY)
+    assert _told(stand, item) == []
+    act("hold", thing=box, reason="diversion", at="2026-05-05T08:00:00Z")
+    act("hold", thing=link(item), reason="stolen", at=HELD_SINCE)
+    held = {"step": "held", "at": HELD_SINCE, "place": None, "by": None}
+    assert _told(stand, item) == [held]
+    for language, words in (("zh-CN", "品牌方暂停销售"), ("en", "Held back by the brand")):
+        page = stand.scan(item.outer, accept="text/html", accept_language=language, user_agent="bot").text
+        assert words in page
+        assert not [word for word in ("diversion", "stolen", "窜货", "被盗") if word in page]
+    act("lift", thing=box)
+    act("lift", thing=link(item))
+    assert _told(stand, item) == []
+    act("recall", thing=box, message="Glass.", reason="safety", at=RECALLED_SINCE)
+    recalled = {"step": "recalled", "at": RECALLED_SINCE, "place": None, "by": None}
+    assert _told(stand, item) == [recalled]
+    act("void", thing=box, reason="damaged", at=LATE)
+    assert [one["step"] for one in _told(stand, item)] == ["voided", "recalled"]
+    act("recall", **whole, message="Stop all.")
+    assert [one["step"] for one in _told(stand, item)] == ["voided", "recalled"]  # once, by the order's own event
+    for language, words in (("zh-CN", "品牌方召回"), ("en", "Recalled by the brand")):
+        page = stand.scan(item.outer, accept="text/html", accept_language=language, user_agent="bot").text
+        assert words in page
+
+
 def test_what_left_a_container_before_is_not_recalled(stand: Stand, order: PlacedOrder, pack: Post, act: Post) -> None:
     box, gone, there = new_box(), order.items[0], order.items[1]
     pack("add", box, link(gone), link(there), at=EARLY)
@@ -236,6 +274,35 @@ def test_a_container_and_a_lot_go_on_sale(stand: Stand, pack: Post, act: Post) -
 def test_an_act_that_names_nothing_is_refused(act: Post, body: dict[str, Any]) -> None:
     answer = act(**{"what": body.get("act", "hold"), **{name: body[name] for name in body if name != "act"}})
     assert answer.status_code in (400, 404), answer.text
+
+
+def test_what_is_at_a_place_is_listed_page_by_page(stand: Stand, order: PlacedOrder, pack: Post) -> None:
+    box, place = new_box(), f"urn:epc:id:sgln:9506000.{next(numbers) % 100_000:05}.hall"
+    pack("add", box, link(order.items[0]), link(order.items[1]), at=EARLY)
+    moved = {
+        "type": "ObjectEvent", "action": "OBSERVE", "eventTime": LATE, "eventTimeZoneOffset": "+00:00",
+        "epcList": [box], "bizStep": "receiving", "bizLocation": {"id": place},
+    }  # fmt: skip
+    context = {"GS1-EPCIS-Version": "2.0.0", **stand.key("logistics")}
+    body = {"@context": "https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld", **moved}
+    assert stand.http.post("/epcis/events", json=body, headers=context).status_code == 201
+
+    def page(**more: Any) -> httpx2.Response:
+        params = {"place": place, **more}
+        return stand.http.get("/v1/packing/present", params=params, headers=stand.key("brand"))
+
+    whole = page().json()
+    assert [one["since"] for one in whole["data"]] == ["2026-05-02T08:00:00.000Z"] * 3
+    assert {one["moved"] for one in whole["data"]} == {whole["data"][0]["thing"]}  # the box comes first
+    assert [one["thing"] for one in whole["data"][1:]] == sorted(link(item) for item in order.items[:2])
+    assert (whole["next_cursor"], whole["data"][0]["is_under_way"]) == (None, False)
+    found, cursor = [], None
+    while not found or cursor is not None:
+        answer = page(limit=1, **({"cursor": cursor} if cursor else {})).json()
+        found, cursor = found + answer["data"], answer["next_cursor"]
+    assert found == whole["data"]
+    for wrong in ({"cursor": "x"}, {"cursor": "W10"}, {"limit": 0}, {"limit": 101}, {"place": ""}):
+        assert page(**wrong).status_code == 400
 
 
 def test_an_item_seen_outside_its_distributors_region_was_diverted(stand: Stand, order: PlacedOrder) -> None:

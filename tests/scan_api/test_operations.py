@@ -43,6 +43,7 @@ PUBLIC_PATHS = {
     "/v1/regulator/me",
     "/v1/regulator/accesses",
     "/v1/regulator/events",
+    "/v1/regulator/evidence/{thing}",
     "/v1/regulator/recall-orders",
     "/v1/regulator/recall-orders/{recall_id}",
     "/v1/regulator/recall-orders/{recall_id}/withdraw",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -91,6 +92,51 @@ def test_every_look_is_recorded_for_its_regulator_and_the_groups_auditor(stand: 
     assert answered in looks
     assert refused["access_id"] not in {look["access_id"] for look in looks}
     assert _code(stand.http.get(path, headers=stand.key("brand"))) == (403, "OutOfScope")
+
+
+def _told(answer: httpx2.Response) -> tuple[int, Any]:
+    """An answer without the moment at which it was made."""
+    body = answer.json()
+    body.pop("creationDate", None)
+    if isinstance(body.get("epcis"), dict):
+        body["epcis"].pop("creationDate")
+    return answer.status_code, body
+
+
+def test_a_brand_that_is_not_seen_is_answered_for_as_one_that_there_is_not(stand: Stand) -> None:
+    async def make(session: Any) -> tuple[str, str]:
+        now, brand_id = datetime.now(UTC), (await brand_named(session, BRAND)).brand_id
+        _key, auditor = await api_keys.create(session, Role.AUDITOR, "auditor", now, brand_id=brand_id)
+        account = await partners.create(session, "Fast Freight", [f"https://{uuid.uuid4()}.example"], now)
+        return auditor, (await partners.create_key(session, account.partner_id, "depot", now))[1]
+
+    auditor, partner = map(_bearer, stand.run(make))
+    regulator, deadline = _regulator(stand, ELSEWHERE), (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    item = f"https://id.gs1.org/01/{GTIN}/21/{stand.take_item().serial}"
+    recall = {"kind": "container", "subject": SSCC, "reason": "Glass.", "deadline": deadline}
+    for told in (
+        lambda slug: stand.http.get(f"/v1/regulator/events?brand={slug}", headers=regulator),
+        lambda slug: stand.http.get(f"/v1/regulator/trace/{quote(SSCC, safe='')}?brand={slug}", headers=regulator),
+        lambda slug: stand.http.get(f"/v1/regulator/trace/{quote(item, safe='')}?brand={slug}", headers=regulator),
+        lambda slug: stand.http.post(
+            "/v1/regulator/recall-orders", json={**recall, "brand": slug}, headers=_once(regulator)
+        ),
+        lambda slug: stand.http.get(f"/v1/partner/events?brand={slug}&eventType=ObjectEvent", headers=partner),
+        lambda slug: stand.http.get(f"/v1/regulator/audit?brand={slug}", headers=auditor),
+        *(
+            partial(_of_brand, stand, path, headers)
+            for path in ("seats", f"products/{GTIN}/categories", "partner-shares", "recall-orders")
+            for headers in (regulator, partner, auditor)
+        ),
+    ):
+        assert _told(told(OTHER_BRAND)) == _told(told("nobody-there"))
+    looks = stand.http.get("/v1/regulator/accesses", headers=regulator).json()["data"]
+    assert [look["outcome"] for look in looks] == ["OutsideScope"] * 2 + ["answered"] * 4 + ["BrandUnknown"] * 2
+    assert {look["told"] for look in looks} == {0}
+
+
+def _of_brand(stand: Stand, path: str, headers: dict[str, str], slug: str) -> httpx2.Response:
+    return stand.http.get(f"/v1/brand/{slug}/{path}", headers=headers)
 
 
 def test_events_of_all_brands_that_are_reached(stand: Stand) -> None:
@@ -233,6 +279,44 @@ def test_an_export_is_made_fetched_and_deleted(stand: Stand) -> None:
     assert _code(stand.http.get(part["path"], headers=headers)) == (409, "ExportGone")
     looks = stand.http.get("/v1/regulator/accesses", headers=headers).json()["data"]
     assert [look["told"] for look in looks if look["operation"] == "export part"][1:] == [0, part["rows"], part["rows"]]
+
+
+def test_an_export_is_given_out_no_more_once_the_scope_is_narrower(stand: Stand) -> None:
+    headers = _regulator(stand, "61")
+    account_id = uuid.UUID(stand.http.get("/v1/regulator/me", headers=headers).json()["account_id"])
+
+    def rescope(*regions: str) -> None:
+        async def change(session: Any) -> None:
+            await accounts.rescope(session, account_id, regions, [])
+
+        stand.run(change)
+
+    asked = {"kind": "acts", "format": "ndjson", "since": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+    sent = {"step": "voided", "gtin": GTIN, "order_number": stand.order("dormant").number, "ranges": "19"}
+    assert stand.http.post("/v1/brand/events", json=sent, headers=stand.key("brand")).status_code == 201
+    path = f"/v1/regulator/exports/{_asked_export(stand, headers, asked)}"
+    part = f"{path}/parts/0"
+    listed = "/v1/regulator/exports"
+    for regions, in_scope in ((("61",), True), ((REGION,), False), ((), True), (("31",), False)):
+        rescope(*regions)
+        answers = [stand.http.get(one, headers=headers) for one in (path, part)]
+        [row] = stand.http.get(listed, headers=headers).json()["data"]
+        assert (row["in_scope"], row["rows"] > 0, row["bytes"] > 0) == (in_scope, in_scope, in_scope)
+        if in_scope:
+            assert [answer.status_code for answer in answers] == [200, 200]
+        else:
+            assert [_code(answer) for answer in answers] == [(403, "OutsideScope")] * 2
+    looks = stand.http.get("/v1/regulator/accesses", headers=headers).json()["data"]
+    assert [look["outcome"] for look in looks[:4]] == ["OutsideScope", "answered", "OutsideScope", "answered"]
+    assert stand.http.delete(path, headers=headers).status_code == 204
+
+
+def _asked_export(stand: Stand, headers: dict[str, str], asked: dict[str, str]) -> str:
+    """The id of an export that is finished."""
+    export_id: str = stand.http.post("/v1/regulator/exports", json=asked, headers=_once(headers)).json()["export_id"]
+    path = f"/v1/regulator/exports/{export_id}"
+    wait_until(lambda: stand.http.get(path, headers=headers).json()["state"] == "finished" or None, "the export")
+    return export_id
 
 
 def test_a_trace_tells_the_acts_and_is_recorded_as_a_look(stand: Stand) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scan_api.provenance.captures import IDENTIFIER_BYTES_MAX
 from scan_api.provenance.trace import STEPS_MAX
 from tests.scan_api.event_sender import LINK, URN, capture, numbers, seen, serial, without_record_time
-from tests.stand import Stand
+from tests.stand import BRAND, Stand
 
 
 def _sscc() -> str:
@@ -57,6 +57,32 @@ def test_an_item_is_traced_under_every_name_through_its_box(stand: Stand) -> Non
         assert [document["id"] for document in told["documents"]] == ["urn:epcglobal:cbv:bt:9506000000000:PO-7"]
     of_box = _traced(stand, box, steps=1)
     assert [(thing["direction"], thing["steps"]) for thing in of_box["things"]] == [("self", 0), ("down", 1)]
+
+
+@pytest.mark.parametrize("sign", ["A", "7/b%"])
+def test_what_happened_to_an_items_lot_is_in_its_trace(stand: Stand, sign: str) -> None:
+    item, lot = serial(), f"{sign}{next(numbers)}"
+    of_lot = f"https://id.gs1.org/01/09506000134352/10/{quote(lot, safe='')}"
+    made = seen(item, action="ADD", bizStep="commissioning", ilmd={"cbvmda:lotNumber": lot})
+    tested = seen(item, "2026-06-02T08:00:00Z", bizStep="inspecting", quantityList=[{"epcClass": of_lot}])
+    capture(stand, made, tested | {"epcList": []})
+    told = _traced(stand, URN + item)
+    assert [stop["bizStep"] for stop in told["way"]] == ["commissioning", "inspecting"]
+    assert [thing["id"] for thing in told["things"] if thing["direction"] == "self"] == [told["thing"], of_lot]
+    assert told["lot"]["lot"] == lot
+
+
+def test_a_lot_has_the_items_that_events_bound_to_it(stand: Stand) -> None:
+    items, lot = [serial(), serial()], serial()
+    made = {"action": "ADD", "bizStep": "commissioning", "ilmd": {"cbvmda:lotNumber": lot}}
+    capture(stand, *(seen(item, **made) for item in items))
+    told = _traced(stand, f"urn:epc:class:lgtin:9506000.013435.{lot}")
+    names = sorted(f"https://id.gs1.org/01/09506000134352/21/{item}" for item in items)
+    assert told["items"] == {"count": 2, "names": names, "is_cut": False}
+    assert _traced(stand, URN + items[0])["items"] is None
+    by = {"brand": BRAND}
+    path = f"/v1/regulator/trace/{quote(f'https://id.gs1.org/01/09506000134352/10/{lot}', safe='')}"
+    assert stand.http.get(path, params=by, headers=stand.key("regulator")).json()["items"] in (None, told["items"])
 
 
 def test_the_page_shows_the_way_and_a_map_and_keeps_no_key(stand: Stand) -> None:

@@ -153,6 +153,60 @@ def test_a_name_means_what_its_context_says(name: str, full: str | None) -> None
     assert not context.is_open
 
 
+CHAIN = {"a": "b:one/", "b": "c:two/", "c": {"@id": "https://c.example/"}, "a:word": "b:word", "other": "a:x"}
+
+
+@given(st.permutations(list(CHAIN)))
+def test_the_order_within_one_context_says_nothing(names: list[str]) -> None:
+    context = read(document(**{"@context": {name: CHAIN[name] for name in names}})).context
+    told = {name: context.expanded(name) for name in ("a:x", "b:x", "c:x", "a:word", "other")}
+    assert told == {
+        "a:x": "{https://c.example/two/one/}x",
+        "b:x": "{https://c.example/two/}x",
+        "c:x": "{https://c.example/}x",
+        "a:word": "{https://c.example/two/}word",
+        "other": "{https://c.example/two/one/}x",
+    }
+
+
+def test_of_several_contexts_each_builds_on_those_before_it() -> None:
+    def expanded(*declared: object) -> str | None:
+        return read(document(**{"@context": list(declared)})).context.expanded("a:x")
+
+    first, second = {"b": "https://one.example/"}, {"b": "https://two.example/"}
+    assert expanded(first, {"a": "b:"}, second) == "{https://one.example/}x"
+    assert expanded(first, second, {"a": "b:"}) == "{https://two.example/}x"
+    assert expanded(first, {"a": "b:", "b": "https://two.example/"}) == "{https://two.example/}x"
+    assert expanded({"a": "b:y"}, second) == "{b:y}x"  # a URI by itself, as nobody had declared b by then
+
+
+@pytest.mark.parametrize(
+    "circle",
+    [
+        {"a": "a:x"},
+        {"a": {"@id": "a:"}},
+        {"a": "b:x", "b": "a:x"},
+        {"b": "a:x", "a": "b:x"},
+        {"x": "a:", "a": "b:x", "b": "c:x", "c": "a:x"},
+    ],
+    ids=range(5),
+)
+def test_prefixes_that_define_each_other_are_refused(circle: dict[str, object]) -> None:
+    with pytest.raises(EpcisDocumentInvalid) as refusal:
+        read(document(**{"@context": [{"a": "https://a.example/"}, circle]}))
+    assert (refusal.value.fault, refusal.value.pointer) == (DocumentFault.CONTEXT_INVALID, "/@context")
+    assert "is defined by itself" in refusal.value.message
+    context = read(document()).context
+    with pytest.raises(EpcisDocumentInvalid):
+        context.of_event({"@context": circle})
+
+
+def test_a_chain_of_prefixes_is_as_long_as_a_context_may_be() -> None:
+    chain = {f"p{number}": f"p{number + 1}:" for number in range(CONTEXT_ENTRIES_MAX - 1)}
+    whole = chain | {f"p{CONTEXT_ENTRIES_MAX - 1}": "https://a.example/"}
+    assert read(document(**{"@context": whole})).context.expanded("p0:x") == "{https://a.example/}x"
+
+
 def test_an_event_adds_to_its_documents_context() -> None:
     context = read(document()).context
     own = context.of_event({"@context": [{"own": "https://own.example/"}]})

@@ -253,6 +253,18 @@ def test_an_identifier_has_a_length(field: str, over: int) -> None:
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("field", ["readPoint", "bizLocation", "sourceList", "destinationList"])
+def test_a_party_or_place_has_a_name_of_the_same_length(field: str, over: int) -> None:
+    name = "ex:" + "é" * ((IDENTIFIER_BYTES_MAX - 4) // 2) + "x" * (1 + over)
+    side = field.removesuffix("List")
+    value: Any = {"id": name} if side == field else [{"type": "owning_party", side: name}]
+    read = Reader(context()).read(Raw(json.dumps(sound(**{field: value})).encode()))
+    assert isinstance(read, Reading) is (over <= 0)
+    if not isinstance(read, Reading):
+        assert [fault.code for fault in read] == [FaultCode.URI_INVALID]
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
 def test_an_event_of_many_fields_is_read_as_a_whole(over: int) -> None:
     reader = Reader(context())
     own = {f"ex:{number}": number for number in range(FORM_FIELDS_MAX + over - len(sound()))}

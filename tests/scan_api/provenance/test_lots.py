@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from kit import procedures
 from kit.db import Database
-from scan_api.provenance import captures, documents, life
+from scan_api.provenance import captures, documents, life, lots
 from scan_api.provenance.captures import ErrorBehaviour
 from scan_api.provenance.life import Lot
+from scan_api.provenance.lots import LotItems
 from tests.scan_api.provenance.test_packing import BRAND, CONTEXT, T0, at, declared, item
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
@@ -66,3 +68,26 @@ async def test_the_last_commissioning_tells_lot_and_dates_and_an_error_is_undone
 async def test_what_is_no_lot_or_date_is_not_taken(database: Database, told: dict[str, str]) -> None:
     await capture(database, commissioned(10, 1, **told))
     assert await lot_of(database, 1) is None
+
+
+async def test_the_items_of_a_lot_are_counted_and_the_first_are_named(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await procedures.install(database, [lots.ITEMS])
+    await capture(database, commissioned(10, 5, 3, 1, 4, 2, lotNumber="A/1"), commissioned(11, 6, lotNumber="A"))
+
+    async def told(lot: str = "A/1", gtin: str = "09506000134352", brand_id: int = BRAND) -> LotItems:
+        async with database.reading() as session:
+            return await lots.items_of(procedures.asking(session), brand_id, gtin, lot)
+
+    names = [item(number) for number in range(1, 6)]
+    assert await told() == LotItems(5, names, is_cut=False)
+    for other in (told("B"), told(gtin="09506000134369"), told(brand_id=BRAND + 1)):
+        assert await other == LotItems(0, [], is_cut=False)
+    for most in (6, 5, 4):
+        monkeypatch.setattr(lots, "ITEMS_TOLD_MAX", most)
+        assert await told() == LotItems(5, names[:most], is_cut=most < 5)
+    monkeypatch.setattr(lots, "ITEMS_TOLD_MAX", 5)
+    for most in (6, 5, 4):
+        monkeypatch.setattr(lots, "ITEMS_COUNTED_MAX", most)
+        assert (await told()).count == min(most, 5)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from kit.db import Database
-from scan_api.provenance import captures, documents, packed
+from scan_api.provenance import aggregation, captures, documents, packed, packing
 from scan_api.provenance.aggregation import LEVELS_MAX
 from scan_api.provenance.captures import ErrorBehaviour
 from scan_api.provenance.packing import Packing
+from tests.scan_api.provenance.plain_packing import PlainPacking
 
 BRAND, OTHER_BRAND = 1, 2
 T0 = datetime(2026, 6, 1, tzinfo=UTC)
@@ -116,8 +117,12 @@ async def test_all_names_of_a_thing_are_one_thing(database: Database) -> None:
 
 
 async def _open_and_closed(database: Database, brand_id: int = BRAND) -> list[Packing]:
+    return [row for row in await _rows(database, brand_id) if row.kind == "add"]
+
+
+async def _rows(database: Database, brand_id: int) -> list[Packing]:
     async with database.reading() as session:
-        return list(await session.exec(select(Packing).where(Packing.kind == "add", Packing.brand_id == brand_id)))
+        return list(await session.exec(select(Packing).where(Packing.brand_id == brand_id)))
 
 
 async def test_a_move_ends_the_first_place_and_removal_from_elsewhere_changes_nothing(database: Database) -> None:
@@ -198,6 +203,66 @@ async def test_a_ninth_level_has_no_effect(database: Database, order: str) -> No
     assert await chain_of(database, levels[-1], 90) == []
 
 
+async def _tower(database: Database, levels: int, minute: int) -> list[str]:
+    """Boxes of so many levels, each in the next from the minute on, in documents of one event."""
+    tower = [box(500 + number) for number in range(levels)]
+    for inner, outer in itertools.pairwise(tower):
+        await capture(database, event("ADD", outer, [inner], minute))
+    return tower
+
+
+async def test_what_a_container_held_at_other_times_is_no_level(database: Database) -> None:
+    """It held something before and after, not while it is at the bottom of eight levels."""
+    tower = await _tower(database, LEVELS_MAX - 1, 10)
+    await capture(database, event("ADD", box(1), [item(1)], 10), event("DELETE", box(1), [item(1)], 20))
+    await capture(database, event("ADD", tower[0], [box(1)], 30), event("DELETE", tower[0], [box(1)], 40))
+    await capture(database, event("ADD", box(1), [item(2)], 50))
+    assert await chain_of(database, box(1), 35) == tower
+    assert await chain_of(database, item(1), 15) == [box(1)]
+    assert await chain_of(database, item(2), 55) == [box(1)]
+    assert await capture(database, event("ADD", tower[0], [box(1)], 60)) == ["accepted"]
+    assert await chain_of(database, box(1), 65) == []  # now it would be nine
+
+
+async def test_what_leaves_a_container_in_the_same_document_is_no_level(database: Database) -> None:
+    tower = await _tower(database, LEVELS_MAX - 1, 10)
+    await capture(database, event("ADD", box(1), [item(1)], 10))
+    await capture(database, event("DELETE", box(1), [item(1)], 20), event("ADD", tower[0], [box(1)], 30))
+    assert await chain_of(database, box(1), 35) == tower
+
+
+async def test_what_a_declared_error_put_into_a_container_is_no_level(database: Database) -> None:
+    tower = await _tower(database, LEVELS_MAX - 1, 10)
+    wrong = event("ADD", box(1), [item(1)], 10)
+    await capture(database, wrong)
+    await capture(database, declared(wrong, 40), event("ADD", tower[0], [box(1)], 30))
+    assert await chain_of(database, box(1), 35) == tower
+
+
+async def test_levels_above_and_below_count_together_only_at_the_same_time(database: Database) -> None:
+    tower = await _tower(database, LEVELS_MAX - 1, 10)
+    await capture(database, event("DELETE", tower[1], [tower[0]], 40))
+    await capture(database, event("ADD", box(1), [item(1)], 40))
+    await capture(database, event("ADD", tower[0], [box(1)], 30))
+    assert await chain_of(database, box(1), 35) == tower
+    assert await chain_of(database, item(1), 45) == [box(1), tower[0]]
+
+
+async def test_what_becomes_a_container_in_the_same_document_is_looked_into(database: Database) -> None:
+    tower = await _tower(database, LEVELS_MAX - 2, 10)
+    await capture(database, event("ADD", box(2), [box(1)], 10))
+    await capture(database, event("ADD", box(1), [item(1)], 20), event("ADD", tower[0], [box(2)], 30))
+    assert await chain_of(database, item(1), 35) == [box(1), box(2)]  # and no nine
+
+
+async def test_of_one_documents_ninth_levels_the_last_in_time_has_no_effect(database: Database) -> None:
+    levels = [box(number) for number in range(LEVELS_MAX + 1)]
+    events = [event("ADD", outer, [inner], 10 + n) for n, (inner, outer) in enumerate(itertools.pairwise(levels))]
+    await capture(database, *events[::-1])
+    assert await chain_of(database, levels[0], 90) == levels[1:-1]
+    assert await chain_of(database, levels[-2], 90) == []
+
+
 THINGS = [[item(1), item(2), item(3)], [box(1), box(2)], [box(3), box(4)], [box(5)]]
 ranked = st.integers(0, 2).flatmap(
     lambda rank: st.tuples(
@@ -211,6 +276,45 @@ anything = st.tuples(
     st.sampled_from([box(number) for number in range(5)]),
     st.lists(st.sampled_from([box(number) for number in range(5)]), min_size=1, max_size=2, unique=True),
 )
+
+
+told_of_boxes = st.lists(
+    st.tuples(
+        st.sampled_from(["ADD", "ADD", "ADD", "DELETE", "EMPTY"]),
+        st.sampled_from([box(number) for number in range(6)]),
+        st.lists(st.sampled_from([box(number) for number in range(6)]), min_size=1, max_size=2, unique=True),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(told=told_of_boxes, data=st.data())
+def test_exactly_those_additions_have_no_effect_that_cannot_be(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, told: Any, data: st.DataObject
+) -> None:
+    """As a plain model says, with three levels, so that few things are enough."""
+    monkeypatch.setattr(aggregation, "LEVELS_MAX", 3)
+    monkeypatch.setattr(packing, "LEVELS_MAX", 3)
+    arriving, sizes = data.draw(st.permutations(range(len(told)))), data.draw(st.integers(1, 4))
+    events, plain = _events(told), PlainPacking(told, levels_max=3)
+
+    async def check() -> None:
+        database, brand_id = Database(database_url), next(brands)
+        for start in range(0, len(arriving), sizes):
+            minutes = arriving[start : start + sizes]
+            await capture(database, *(events[minute] for minute in minutes), brand_id=brand_id)
+            plain.arrive(minutes)
+            rows = await _rows(database, brand_id)
+            refused = {(row.since, row.child) for row in rows if row.kind in ("circle", "too_deep")}
+            assert refused == {(at(minute), child) for minute, child in plain.without_effect}
+            for minute in range(len(told)):
+                lasting = [row for row in rows if row.since <= at(minute) < (row.until or at(99))]
+                assert {row.child: row.parent for row in lasting} == plain.where(minute)
+        await database.close()
+
+    asyncio.run(check())
 
 
 def _events(told: Sequence[tuple[str, str, list[str]]]) -> list[dict[str, Any]]:

@@ -55,20 +55,21 @@ async def test_a_thing_is_where_it_or_its_container_was_moved_last(database: Dat
     assert await holding(database, item(1), 19) is None
     under_way = await holding(database, item(1), 25)
     assert under_way is not None
-    assert (under_way.holder, under_way.place, under_way.is_under_way, under_way.moved) == (NORTH, SHOP, True, box(2))
+    assert (under_way.move.holder, under_way.move.place, under_way.moved) == (NORTH, SHOP, box(2))
+    assert under_way.move.is_under_way
     there = await holding(database, item(1), 35)
     assert there is not None
-    assert (there.place, there.is_under_way, there.since) == (DEPOT, False, at(30))
+    assert (there.move.place, there.move.is_under_way, there.since) == (DEPOT, False, at(30))
     later = await holding(database, item(1), 55)
     assert later is not None
-    assert later.place == SHOP
+    assert later.move.place == SHOP
     alone = await holding(database, item(2), 55)
     assert alone is not None
-    assert (alone.holder, alone.moved) == (SOUTH, item(2))
+    assert (alone.move.holder, alone.moved) == (SOUTH, item(2))
     await capture(database, declared(wrong, 60))
     alone = await holding(database, item(2), 55)  # it left the box before the box went on
     assert alone is not None
-    assert (alone.place, alone.moved) == (DEPOT, box(2))
+    assert (alone.move.place, alone.moved) == (DEPOT, box(2))
 
 
 async def test_what_is_put_into_a_container_comes_to_where_that_is(database: Database) -> None:
@@ -77,7 +78,7 @@ async def test_what_is_put_into_a_container_comes_to_where_that_is(database: Dat
     )
     found = await holding(database, item(1), 40)
     assert found is not None
-    assert (found.place, found.since) == (DEPOT, at(30))
+    assert (found.move.place, found.since) == (DEPOT, at(30))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Subscriptions: each event in one report, whoever commits when, and however often reports are begun."""
 
 import asyncio
+import json
 import uuid
 from datetime import datetime, timedelta
 from itertools import chain
@@ -12,13 +13,22 @@ from sqlmodel import col, select
 from kit.db import Database
 from kit.outbox import OutboxMessage
 from kit.vault import Vault, new_key
-from scan_api.provenance import arrivals, event_search, named_queries, reports, subscriptions
+from scan_api.provenance import (
+    arrivals,
+    captures,
+    event_json,
+    event_search,
+    named_queries,
+    reports,
+    subscriptions,
+)
 from scan_api.provenance.arrivals import EventArrival
+from scan_api.provenance.captures import ErrorBehaviour
 from scan_api.provenance.reports import Reporter
 from scan_api.provenance.repository import EpcisEvent
 from scan_api.provenance.schedules import Schedule
 from scan_api.provenance.subscriptions import Asked, Subscription
-from tests.scan_api.event_sender import seen
+from tests.scan_api.event_sender import CONTEXT, document, seen
 from tests.scan_api.provenance.event_world import BRAND_ID, OTHER_BRAND_ID, RECORDED_AT, keep
 
 VAULT = Vault(new_key())
@@ -74,6 +84,19 @@ async def test_reporters_that_meet_tell_an_event_once(database: Database) -> Non
     await arrivals.place(database)
     await asyncio.gather(*(Reporter(database, lambda: RECORDED_AT).advance(subscription) for _ in range(4)))
     assert [sorted(some) for some in await told(database)] == [[f"urn:x:{n}" for n in range(5)]]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_report_has_numbers_as_they_were_sent(database: Database) -> None:
+    sent = json.dumps(document(event(1))).replace('"action"', '"ex:n":[1.10,12345678901234567890.5],"action"')
+    judged = captures.judge(BRAND_ID, event_json.read(sent.encode()))
+    async with database.writing() as session:
+        caller_id, rollback = uuid.UUID(int=7), ErrorBehaviour.ROLLBACK
+        await captures.capture(session, BRAND_ID, caller_id, CONTEXT, judged, rollback, RECORDED_AT)
+    keys = [one.new.event_key for one in judged if one.new is not None]
+    async with database.reading() as session:
+        told = await reports.document(session, keys, RECORDED_AT, "shipped", uuid.UUID(int=1))
+    assert '"ex:n":[1.10,12345678901234567890.5]' in told
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -65,7 +65,7 @@ async def keep(database: Database, *events: Mapping[str, Any], brand_id: int = B
 
 async def traced(database: Database, *names: str, steps: int = trace.STEPS_DEFAULT) -> Trace:
     async with database.reading() as session:
-        return await trace.trace(session, BRAND, names, steps)
+        return await trace.trace(procedures.asking(session), BRAND, names, steps)
 
 
 def minutes(found: Trace) -> list[int]:
@@ -199,7 +199,6 @@ async def test_what_a_thing_was_ever_in_is_bounded(database: Database, monkeypat
         assert (len(found.links), found.is_cut) == (min(most, 4), is_cut)
         async with database.reading() as session:
             limits = {"looks_inside": False, "events_max": 1, "things_max": most}
-            taken = [
-                await trace_step.take(session, BRAND, [ITEM], looks_around=looks, **limits) for looks in (True, False)
-            ]
+            ask = procedures.asking(session)
+            taken = [await trace_step.take(ask, BRAND, [ITEM], looks_around=looks, **limits) for looks in (True, False)]
         assert [len(one.around) for one in taken] == [min(most, 4), 0]

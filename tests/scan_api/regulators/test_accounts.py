@@ -120,20 +120,20 @@ async def test_an_answer_is_recorded_and_so_is_a_refusal(world: World) -> None:
     async with world.database.reading() as session:
         found = {row.operation: row for row in await accesses.of_holder(session, who.holder_id, None, 10)}
         assert (found["items"].outcome, found["items"].told, found["items"].purpose) == ("answered", 3, "Case 17")
-        assert found["items"].filters == {"brand": "y" * 32_768, "count": 3}
+        assert found["items"].asked == {"brand": "y" * 32_768, "count": 3}
         assert (len(found["items"].subject), found["items"].key_id) == (32_768, who.key.key_id)
         assert (found["item"].outcome, found["item"].told) == ("NotFound", 0)
         ids = [row.access_id for row in found.values()]
         assert await accesses.brands_of(session, ids) == {found["items"].access_id: [world.dairy, world.tea_house]}
-        assert [row.operation for row in await accesses.of_group(session, world.group_id, None, 10)] == ["items"]
-        assert await accesses.of_group(session, world.group_id + 1, None, 10) == []
+        assert [row.operation for row in await accesses.of_brands(session, [world.dairy], None, 10)] == ["items"]
+        assert await accesses.of_brands(session, [world.tea_house + 1], None, 10) == []
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET kept_until = kept_until", "DELETE FROM {}"])
 @pytest.mark.parametrize("table", ["regulator_access", "regulator_access_brand"])
 async def test_the_database_keeps_looks_as_they_are(world: World, table: str, statement: str) -> None:
     async with world.database.writing() as session:
-        told = Told(1, {world.dairy})
+        told = Told(1, {world.dairy: 1})
         # The database compares with its own clock.
         now = datetime.now(UTC) - KEPT + timedelta(minutes=5)
         await accesses.record(session, regulator(Scope()), Asked("item"), told, "answered", now)
@@ -146,13 +146,13 @@ async def test_looks_are_forgotten_when_their_time_is_over_and_not_before(world:
     async with world.database.writing() as session:
         for age in (KEPT - timedelta(hours=1), KEPT, KEPT + timedelta(days=1)):
             await accesses.record(
-                session, regulator(Scope()), Asked("item"), Told(1, {world.dairy}), "answered", NOW - age
+                session, regulator(Scope()), Asked("item"), Told(1, {world.dairy: 1}), "answered", NOW - age
             )
     async with world.database.writing() as session:
         assert await accesses.sweep(session, NOW) == 2
         assert await accesses.sweep(session, NOW) == 0
         assert len(await accesses.of_holder(session, None, None, 10)) == 1
-        assert len(await accesses.of_group(session, world.group_id, None, 10)) == 1
+        assert len(await accesses.of_brands(session, [world.dairy], None, 10)) == 1
 
 
 @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ async def test_what_is_kept_of_a_look_can_be_stored_and_holds_no_signature(world
         pass
     async with world.database.reading() as session:
         [look] = await accesses.of_holder(session, who.holder_id, None, 10)
-    assert look.subject == look.filters[kept] == kept
-    assert text == kept or text not in look.filters["list"]
+    assert look.subject == look.asked[kept] == kept
+    assert text == kept or text not in look.asked["list"]

@@ -30,6 +30,7 @@ from scan_api.regulators.exports import (
     RegulatorExport,
     TooManyExports,
 )
+from scan_api.regulators.sights import OutsideScope
 from scan_api.regulators.tallies import Key, Kind
 from tests.scan_api.regulators.conftest import MILK, NOW, TEA, TOY, XIAN_SHOP, World, seen
 
@@ -101,7 +102,9 @@ async def test_events_come_whole_in_parts(world: World, tmp_path: Path) -> None:
     assert lines == table
     assert sorted(row["brand"] for row in lines) == ["dairy"] * 8 + ["tea"]
     assert {json.loads(row["event"])["type"] for row in lines} == {"ObjectEvent"}
-    assert (await _state(world, asked[ExportFormat.NDJSON])).brands == [world.dairy, world.tea_house]
+    dairy, tea_house = str(world.dairy), str(world.tea_house)
+    told = {"0": {dairy: 3}, "1": {dairy: 3}, "2": {dairy: 2}, "3": {tea_house: 1}}
+    assert (await _state(world, asked[ExportFormat.NDJSON])).brands == told
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,87 @@ async def test_a_revoked_key_gets_nothing_more(world: World, tmp_path: Path) -> 
     await export_worker.work_once(world.database, tmp_path, lambda: LATER)
     export = await _state(world, export_id)
     assert (export.state, export.rows, "revoked" in (export.failure or "")) == (ExportState.FAILED, 0, True)
+
+
+async def _rescope(world: World, who: Regulator, *regions: str) -> Regulator:
+    async with world.database.writing() as session:
+        await accounts.rescope(session, who.holder_id, regions, [])
+        found = await accounts.with_key(session, who.key.key_id, NOW)
+    assert found is not None
+    return found
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(
+    ("regions", "asked", "is_within"),
+    [
+        (("61",), (), True),
+        (("CN",), (), True),
+        ((), (), True),
+        (("6101",), (), False),
+        (("31",), (), False),
+        (("6101",), ("610113",), True),
+        (("6102",), ("610113",), False),
+    ],
+)
+async def test_an_export_is_out_of_a_scope_that_became_narrower(
+    world: World, tmp_path: Path, regions: tuple[str, ...], asked: tuple[str, ...], is_within: bool
+) -> None:
+    await _events(world)
+    who = await _regulator(world.database, ("61",))
+    export_id = await _ask(world, who, ExportKind.EVENTS, ExportFormat.NDJSON, regions=asked)
+    await export_worker.work_once(world.database, tmp_path, lambda: LATER)
+    export, now = await _state(world, export_id), await _rescope(world, who, *regions)
+    assert exports.is_within(export, now.scope) is is_within
+    if is_within:
+        exports.require_within(export, now.scope)
+    else:
+        with pytest.raises(OutsideScope):
+            exports.require_within(export, now.scope)
+    exports.require_within(export, (await _rescope(world, who, "61")).scope)
+
+
+@ONE_DATABASE
+async def test_an_export_whose_scope_nobody_kept_is_in_none(world: World) -> None:
+    who = await _regulator(world.database)
+    spec = ExportSpec(ExportKind.EVENTS, ExportFormat.NDJSON, SINCE, UNTIL)
+    told = json.loads(spec.as_text())
+    del told["scope"]
+    before = RegulatorExport(
+        export_id=uuid.uuid4(), holder_id=who.holder_id, key_id=who.key.key_id, spec=json.dumps(told), created_at=NOW
+    )
+    assert before.asked == spec
+    assert not exports.is_within(before, who.scope)
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(
+    ("regions", "state", "rows"),
+    [(("62",), ExportState.FAILED, 3), ((), ExportState.FINISHED, 9)],
+    ids=["narrower", "wider"],
+)
+async def test_an_export_tells_what_was_reached_when_it_was_asked_for_or_nothing_more(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    regions: tuple[str, ...],
+    state: ExportState,
+    rows: int,
+) -> None:
+    await _events(world)
+    who = await _regulator(world.database, ("61",))
+    export_id = await _ask(world, who, ExportKind.EVENTS, ExportFormat.NDJSON)
+    advance = exports.advance
+
+    async def rescoped(*arguments: Any) -> None:
+        await advance(*arguments)
+        await accounts.rescope(arguments[0], who.holder_id, regions, [])
+
+    monkeypatch.setattr(exports, "advance", rescoped)
+    await export_worker.work_once(world.database, tmp_path, lambda: LATER)
+    export = await _state(world, export_id)
+    assert (export.state, export.rows) == (state, rows)
+    assert exports.folder_of(tmp_path, export_id).exists() is (state is ExportState.FINISHED)
 
 
 @ONE_DATABASE

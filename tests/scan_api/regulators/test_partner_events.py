@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kit.vault import Vault, new_key
 from scan_api.paging import CursorInvalid
+from scan_api.provenance import event_search, event_walk
 from scan_api.provenance.event_query import QueryParameterInvalid
+from scan_api.provenance.event_walk import Work
+from scan_api.provenance.repository import EpcisEvent
 from scan_api.regulators import partner_events, partners
 from scan_api.regulators.brand_events import BrandsPage
 from scan_api.regulators.partner_events import TOKEN_CHARACTERS_MAX
@@ -19,6 +23,10 @@ from tests.scan_api.regulators.conftest import MILK, NOW, SHANGHAI_SHOP, TEA, TO
 GLN, OTHER_GLN = "9506000134376", "9506000134390"
 VAULT = Vault(new_key())
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def _serial(event: EpcisEvent) -> str:
+    return event.content.partition("/21/")[2][:14].lstrip("0")
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Door:
         found, token, pages = [], None, 0
         while pages == 0 or token is not None:
             page = await self.ask(*given, *([("nextPageToken", token)] if token else []))
-            found += [event.content.partition("/21/")[2][:14].lstrip("0") for event in page.events]
+            found += [_serial(event) for event in page.events]
             token, pages = page.next_token, pages + 1
             assert pages < 50
         return found
@@ -86,6 +94,33 @@ async def test_a_partner_pages_through_what_passed_through_it_and_what_is_shared
     assert "8" not in await mine.walked()
     assert await mine.walked(("brand", "tea")) == ["11"]
     assert await mine.walked(("EQ_bizStep", "shipping")) == []
+
+
+async def test_what_passed_through_a_partner_is_found_without_a_look_at_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other, dock = await door(world), await door(world, OTHER_GLN), f"https://id.gs1.org/414/{GLN}/254/dock"
+    await world.capture(
+        world.dairy,
+        *(through(at, at, gln=OTHER_GLN) for at in range(20, 60)),
+        *(through(at, at) for at in (1, 30, 90)),
+        seen(MILK, 2, NOW, bizLocation={"id": dock}),
+        seen(MILK, 3, NOW, readPoint={"id": f"urn:epc:id:sgln:{GLN[:7]}.{GLN[7:12]}.0"}),
+    )
+    assert len(await other.walked()) == 40
+    monkeypatch.setattr(event_search, "Work", partial(Work, sifted=6, decoded=6))
+    monkeypatch.setattr(partner_events, "WALKS_MAX", 1)
+    found = await mine.ask()
+    assert ([_serial(event) for event in found.events[:2]], len(found.events)) == (["90", "30"], 5)
+    assert found.next_token is None
+    for pairs in ([("perPage", "2")], [("orderDirection", "ASC")], [("EQ_bizStep", "shipping")]):
+        expected = [] if pairs[0][0] == "EQ_bizStep" else ["1", "2", "3", "30", "90"]
+        assert sorted(await mine.walked(*pairs), key=int) == expected
+    epc = "MATCH_epc", f"https://id.gs1.org/01/{MILK}/21/{30:014d}"
+    assert await mine.walked(epc) == ["30"]
+    monkeypatch.setattr(event_walk, "WINDOW_EVENTS", 3)
+    await share(world, mine, [TOY])
+    assert (await mine.ask(("orderBy", "recordTime"))).next_token is not None  # by another way, which takes longer
 
 
 @ONE_DATABASE

@@ -85,6 +85,56 @@ def test_what_a_scope_sees(
     assert sight.is_seen is (sight in (Sight.EVERYWHERE, Sight.BY_SEAT, Sight.BY_PLACE))
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "covers"),
+    [
+        (Scope(), Scope(), True),
+        (Scope(), Scope(("61",), ("own:food",), ("9506000",), 1), True),
+        (Scope(("61",), ("own:food",), ("9506000",), 1), Scope(("61",), ("own:food",), ("9506000",), 1), True),
+        (Scope(("CN",)), Scope(("61", "3101")), True),
+        (Scope(("61", "31")), Scope(("6101", "310101")), True),
+        (Scope(("6101",)), Scope(("61",)), False),
+        (Scope(("6101", "31")), Scope(("6101", "62")), False),
+        (Scope(("61",)), Scope(), False),
+        (Scope(categories=("own:food",)), Scope(categories=("own:food/dairy",)), True),
+        (Scope(categories=("own:food/dairy",)), Scope(categories=("own:food",)), False),
+        (Scope(categories=("own:food",)), Scope(categories=("own:food", "own:toys")), False),
+        (Scope(categories=("own:food",)), Scope(("61",)), False),
+        (Scope(gtin_prefixes=("9506",)), Scope(gtin_prefixes=("9506000", "9506")), True),
+        (Scope(gtin_prefixes=("9506000",)), Scope(gtin_prefixes=("9506",)), False),
+        (Scope(brand_id=1), Scope(brand_id=2), False),
+        (Scope(brand_id=1), Scope(), False),
+        (Scope(sandbox=True), Scope(), False),
+        (Scope(), Scope(sandbox=True), False),
+    ],
+)
+def test_whether_a_scope_covers_another(now: Scope, then: Scope, covers: bool) -> None:
+    assert now.covers(then) is covers
+
+
+_SCOPES = st.builds(
+    Scope,
+    st.sampled_from([(), ("61",), ("6101",), ("31", "61"), ("CN",)]),
+    st.sampled_from([(), ("own:food",), ("own:food/dairy", "own:toys"), ("gpc:50000000",)]),
+    st.sampled_from([(), (GTIN[1:8],), (GTIN[1:],), ("9507",)]),
+    st.sampled_from([None, 1, 2]),
+)
+_FACTS = st.builds(
+    Facts,
+    st.just(1),
+    st.just(GTIN),
+    st.sampled_from([(), ("own:food",), ("own:food/dairy",), ("own:toys", "gpc:50131700")]),
+    st.sampled_from([(), ("6101",), ("31",)]),
+    st.sampled_from([(), ("610102",), ("DE",)]),
+)
+
+
+@given(_SCOPES, _SCOPES, _FACTS)
+def test_what_is_covered_sees_nothing_that_the_other_does_not(now: Scope, then: Scope, facts: Facts) -> None:
+    if now.covers(then) and then.sees(facts).is_seen:
+        assert now.sees(facts).is_seen
+
+
 def test_a_wider_scope_never_sees_less() -> None:
     lands, sorts = [(), ("61",), ("6101",)], [(), ("own:food",), ("own:food/dairy",)]
     for seats, places, kinds in product(

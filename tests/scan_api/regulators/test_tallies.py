@@ -186,6 +186,9 @@ async def test_statistics_as_far_as_a_scope_reaches(world: World) -> None:
         Line(Kind.SCANS, 22, "2026-06", brand_id=world.dairy),
         Line(Kind.SCANS, 1, "2026-06", brand_id=world.tea_house),
     ]
+    assert [line.counted for line in of_all] == [{world.dairy}, {world.tea_house}] * 2
+    [together] = await _lines(world, Scope(), kinds=(Kind.ISSUED,))
+    assert (together.count, together.counted) == (150, {world.dairy, world.tea_house})
     xian = await _lines(world, Scope(("61",)), By.REGION, By.GTIN, kinds=(Kind.ISSUED, Kind.ACTIVATED))
     assert xian == [  # of the tea house, what happened here alone
         Line(Kind.ACTIVATED, 40, region="6101", gtin=TEA),

@@ -12,7 +12,7 @@ from codes.ranges import IndexRange
 from codes.serials import create_serial_key, scheme_of
 from kit import procedures
 from kit.vault import Vault, new_key
-from scan_api import life_acts
+from scan_api import life_acts, thing_acts
 from scan_api.life_acts import LifeAct, OfLot, OfOrder, OfThing, Target, Wish
 from scan_api.provenance import trace_step
 from scan_api.provenance.epcis import item_uri
@@ -38,7 +38,7 @@ async def trading(world: World) -> World:
     async with world.database.writing() as session:
         issuer_id = (await brand_with(session, world.tea_house)).issuer_id
         create_serial_key(session, VAULT, issuer_id)
-    await procedures.install(world.database, [trace_step.STEP])
+    await procedures.install(world.database, [trace_step.STEP, *thing_acts.PROCEDURES])
     return world
 
 
@@ -195,7 +195,12 @@ async def test_that_some_of_its_lot_was_there_does_not_open_an_item(trading: Wor
     there = {"epcList": [], "quantityList": [{"epcClass": lot, "quantity": 5}], **PLACE}
     await trading.capture(trading.tea_house, commissioned | {"action": "ADD"}, seen(TEA, 0) | there)
     assert (await look(trading, XIAN, name)).brand_id is None
-    assert len((await look(trading, XIAN, lot)).trace.events) == 1
+    of_lot = await look(trading, XIAN, lot)
+    assert len(of_lot.trace.events) == 1
+    assert of_lot.known.items is None  # which items there are is told where the brand is seated, or everywhere
+    everywhere = (await look(trading, EVERYWHERE, lot)).known.items
+    assert everywhere is not None
+    assert (everywhere.count, everywhere.names) == (1, [name])
     assert len((await look(trading, SHANGHAI, name)).trace.events) == 2
     async with trading.database.writing() as session:
         await territory.set_categories(session, TEA, [], NOW)

@@ -17,6 +17,7 @@ from offline_sdk.transparency.note import decode_base64
 from scan_api.transparency import attached, bundling
 from scan_api.transparency.attached import Attached, State
 from scan_api.transparency.bundling import About, Bundled, EvidenceTooLarge
+from scan_api.transparency.proofs import Proved
 from scan_api.transparency.store import LogDamaged, LogMissing, head_of
 from tests.scan_api.transparency.log_stand import BRAND, LogStand
 
@@ -75,6 +76,52 @@ async def test_answers_carry_what_proves_each_event(log: LogStand, monkeypatch: 
         Evidence.read(decode_base64(event["proof"], "proof")).verify(opening.entry, policy)
         assert event["leaf_index"] == 300 + number
     assert told["events"][0] == {"event": "id 0", "state": "pending"}
+
+
+@pytest.mark.parametrize(("more", "left_out"), [(1, []), (0, []), (-1, [4])], ids=["below", "at", "above"])
+async def test_what_would_make_an_answer_too_long_is_left_out_and_named(
+    log: LogStand, monkeypatch: pytest.MonkeyPatch, more: int, left_out: list[int]
+) -> None:
+    subjects = _subjects(5)
+    await log.enqueue(300)
+    await _enqueue(log, subjects)
+    await log.publish()
+    whole = await _attach(log, subjects)
+    assert whole.left_out == {}
+    attached_bytes = sum(_bytes(one) for one in whole.proved.values())
+    monkeypatch.setattr(attached, "ATTACHED_BYTES_MAX", attached_bytes + more)
+    found = await _attach(log, subjects)
+    assert list(found.left_out) == [subjects[number] for number in left_out]
+    told = found.as_json((f"id {number}", one) for number, one in enumerate(subjects))["events"]
+    for number, event in enumerate(told):
+        if number in left_out:
+            entry_id = str(whole.proved[subjects[number]].entry_id)
+            expected = {"state": "left_out", "leaf_index": 300 + number, "entry_id": entry_id}
+            assert event == {"event": f"id {number}", **expected}
+        else:
+            assert event["state"] == "proved"
+
+
+def _bytes(proved: Proved) -> int:
+    """How long a record and its proof are."""
+    return len(bytes(proved.evidence)) + (len(proved.opening.record) if proved.opening else 0)
+
+
+@on_sqlite
+async def test_a_record_that_is_left_out_leaves_room_for_those_behind_it(
+    log: LogStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, long, last = _subjects(3)
+    await _enqueue(log, [first])
+    record = record_of({"type": "event", "word": "x" * 5_000})
+    async with log.database.writing() as session:
+        await log_queue.enqueue(session, [NewEntry("event", long, BRAND, record)], log.now)
+    await _enqueue(log, [last])
+    await log.publish()
+    whole = await _attach(log, [last, long, first])
+    monkeypatch.setattr(attached, "ATTACHED_BYTES_MAX", _bytes(whole.proved[long]))
+    assert set((await _attach(log, [last, long, first])).left_out) == {long}
+    assert set((await _attach(log, [long, last, first])).proved) == {long}
 
 
 @on_sqlite
