@@ -170,7 +170,7 @@ class Procedure:
         answer = "".join(f"  o_{name} := {self._variable(name)};\n" for name in self.answer)
         return (
             f"(\n  {', '.join(taken + given)})\n"
-            # Left to itself it would plan a look at lists of names anew at each call, at ten times the cost of the look.
+            # Left to itself it plans a look at a list of names anew each time, at ten times the cost of the look.
             "LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan\n"
             f"AS $procedure$\n#variable_conflict use_column\nDECLARE\n{declared}BEGIN\n{body}{answer}"
             "END $procedure$"

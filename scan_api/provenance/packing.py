@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 from sqlalchemy import CheckConstraint, Column, Index, Text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import NULLTYPE
 from sqlmodel import Field, SQLModel, select
 
 from kit import locks
@@ -101,12 +102,13 @@ def _not_among(session: Session, column: sa.Column[Any], values: Collection[Any]
 
 
 def _array(column: sa.Column[Any], values: Collection[Any]) -> sa.ColumnElement[Any]:
-    # The driver would look at each element by itself, which costs more than the query.
+    # The driver would look at each element of a list by itself, which costs more than the query. The text has no type,
+    # so that its cast is a constant, which PostgreSQL hashes; else each row would be compared with every name.
     plain = _plain(values)
     if _ESCAPE.search("".join(plain)):
         plain = [_ESCAPE.sub(_BACKSLASH, text) for text in plain]
     listed = '","'.join(plain)
-    literal = sa.bindparam(None, f'{{"{listed}"}}' if plain else "{}", type_=Text())
+    literal = sa.bindparam(None, f'{{"{listed}"}}' if plain else "{}", type_=NULLTYPE)
     return sa.cast(literal, postgresql.ARRAY(column.type))
 
 
@@ -248,8 +250,13 @@ class _Change:
             return {}
         first = min(step.since for step in grown)
         above = await self._above({step.parent for step in grown}, first)
-        below = await self._below({step.child for step in grown}, first, above)
-        return {(step.child, step.event_key): kind for step, kind in aggregation.faulty(grown, above, below)}
+        found: dict[_Key, Kind] = {}
+        for exactly in (False, True):
+            below = await self._below({step.child for step in grown}, first, above, exactly=exactly)
+            found = {(step.child, step.event_key): kind for step, kind in aggregation.faulty(grown, above, below)}
+            if Kind.TOO_DEEP not in found.values():
+                break
+        return found
 
     async def _above(self, names: Iterable[str], first: datetime) -> dict[str, list[Step]]:
         """For these things and what they are in, as far up as may be, the steps that lasted until after `first`."""
@@ -266,9 +273,9 @@ class _Change:
         return found
 
     async def _below(
-        self, names: Iterable[str], first: datetime, above: Mapping[str, Sequence[Step]]
+        self, names: Iterable[str], first: datetime, above: Mapping[str, Sequence[Step]], *, exactly: bool
     ) -> dict[str, list[Step]]:
-        """The same downwards, by container; of what holds nothing itself, one for each time when any of it is there."""
+        """The same downwards, by container; of all that holds nothing itself, what `_leaves` tells."""
         own: dict[str, list[Step]] = defaultdict(list)
         # What holds something from now on is no container in the table yet: `above` has in what it is.
         for step in chain.from_iterable({**self._after, **above}.values()):
@@ -278,8 +285,8 @@ class _Change:
         asked = set(names)
         for _level in range(LEVELS_MAX):
             found |= {name: list(own.get(name, ())) for name in asked}
-            leaves = await self._leaves(asked, first)
-            holding = [parent for parent, _since, _until in leaves]
+            leaves = await self._leaves(asked, first, exactly=exactly)
+            holding = list({parent for parent, _since, _until in leaves})
             for step in await self._lasting(_COLUMNS.parent, holding, first, _HOLDS) if holding else ():
                 if step.child not in self._after:
                     found[step.parent].append(step)
@@ -297,30 +304,25 @@ class _Change:
         rows = await self._rows(among(self._session, column, names), _COLUMNS.kind == Kind.ADD.value, lasting, *where)
         return [step for step in rows if step.lasts]
 
-    async def _leaves(self, names: Collection[str], first: datetime) -> Sequence[Any]:
-        """For each container the times in which it holds something, from when until when: None, it may still.
+    async def _leaves(self, names: Collection[str], first: datetime, *, exactly: bool) -> Sequence[Any]:
+        """For each container a time in which it holds something, from when until when: None, it may still.
 
-        Without what this change touches: of that `_after` knows better.
+        Exactly: each such time by itself, and nothing of what this change touches, for of that `_after` knows better.
+        Else one time from the first to the last moment, at a third of the cost.
         """
         parent, since, until = _COLUMNS.parent, _COLUMNS.since, _COLUMNS.until
-        earlier: Any = {"partition_by": parent, "order_by": since, "rows": (None, -1)}
-        goes_on = sa.or_(
-            sa.func.count().over(**earlier) > sa.func.count(until).over(**earlier),
-            sa.func.max(until).over(**earlier) >= since,
-        )
-        stays = sa.select(parent, since, until, sa.case((goes_on, 0), else_=1).label("begins")).where(
+        lasting = sa.or_(until.is_(None), sa.and_(until > first, until > since))
+        holding = (
             _COLUMNS.brand_id == self._brand_id,
             _COLUMNS.kind == Kind.ADD.value,
             among(self._session, parent, names),
-            sa.or_(until.is_(None), sa.and_(until > first, until > since)),
         )
-        touched = {step.child for step in self._before.values() if step.lasts and step.parent in names}
-        if touched:
-            stays = stays.where(_not_among(self._session, _COLUMNS.child, touched))
-        stay = stays.subquery().c
-        # With those that begin at the same moment, in whatever order.
-        time = sa.func.sum(stay.begins).over(partition_by=stay.parent, order_by=stay.since).label("time")
-        one = sa.select(stay.parent, stay.since, stay.until, time).subquery().c
+        stays = sa.select(parent, since, until).where(*holding, lasting)
+        if exactly:
+            touched = {step.child for step in self._before.values() if step.lasts and step.parent in names}
+            one = _in_times(stays.where(_not_among(self._session, _COLUMNS.child, touched))).subquery().c
+        else:
+            one = stays.add_columns(sa.literal(0).label("time")).subquery().c
         still = sa.func.count() > sa.func.count(one.until)
         asked = sa.select(
             one.parent,
@@ -385,6 +387,20 @@ class _Change:
         if not _SPECIAL.isdisjoint(names):
             raise ValueError("an identifier with a control character is no URI")
         return lines
+
+
+def _in_times(stays: sa.Select[Any]) -> sa.Select[Any]:
+    """The stays with the number of the `time` without a gap that each belongs to, by its container."""
+    parent, since, until = _COLUMNS.parent, _COLUMNS.since, _COLUMNS.until
+    earlier: Any = {"partition_by": parent, "order_by": since, "rows": (None, -1)}
+    goes_on = sa.or_(
+        sa.func.count().over(**earlier) > sa.func.count(until).over(**earlier),
+        sa.func.max(until).over(**earlier) >= since,
+    )
+    stay = stays.add_columns(sa.case((goes_on, 0), else_=1).label("begins")).subquery().c
+    # With those that begin at the same moment, in whatever order.
+    time = sa.func.sum(stay.begins).over(partition_by=stay.parent, order_by=stay.since).label("time")
+    return sa.select(stay.parent, stay.since, stay.until, time)
 
 
 def _marked(steps: Iterable[Step], without_effect: Mapping[_Key, Kind]) -> list[Step]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kit.db import Database
-from scan_api.provenance import capture_jobs
+from kit.db import Database, table_of
+from scan_api.provenance import capture_jobs, packing
 from scan_api.provenance.captures import ErrorBehaviour
+from scan_api.provenance.packing import Packing
 from tests.scan_api.provenance.test_capture_jobs import Job, body
 from tests.scan_api.provenance.test_lots import commissioned, lot_of
-from tests.scan_api.provenance.test_packing import box, capture, declared, event, item
+from tests.scan_api.provenance.test_packing import BRAND, box, capture, declared, event, item
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 WAIT_S = 10
@@ -84,6 +85,26 @@ async def test_a_document_that_is_kept_as_one_and_a_small_one(
         await _until_waiting(database, 2)
     assert (await working, await small) == (True, ["accepted"] * 2)
     assert (await job.shown()).accepted == 2
+
+
+_FILL = sa.text("""
+    INSERT INTO packing (child, brand_id, since, event_key, kind, parent)
+    SELECT 'urn:x:' || number, :brand, now(), gen_random_uuid(), 'add', 'urn:x:box:' || number % 1000
+    FROM generate_series(1, 200000) AS number
+""")
+
+
+async def test_many_things_are_looked_for_at_once_in_a_table_that_is_read_whole(database: Database) -> None:
+    """PostgreSQL reads a table of this size for 20,000 names. To compare each row with each name takes it longer than a
+    statement may.
+    """
+    async with database.writing() as session:
+        await (await session.connection()).execute(_FILL, {"brand": BRAND})
+        await (await session.connection()).execute(sa.text("ANALYZE packing"))
+    names = {f"urn:y:{number}" for number in range(20_000)}
+    async with database.reading() as session:
+        asked = sa.select(sa.func.count()).where(packing.among(session, table_of(Packing).c.parent, names))
+        assert (await (await session.connection()).execute(asked)).scalar_one() == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
