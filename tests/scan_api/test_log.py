@@ -44,7 +44,7 @@ from signer.keys import Issuer
 from tests.scan_api.event_sender import capture, outcomes, seen, serial
 from tests.scan_api.test_commands import Terminal, bare
 from tests.scan_api.test_regulator_accounts import ELSEWHERE, REGION, _regulator
-from tests.stand import BRAND, PLACED_AT, Stand, wait_until
+from tests.stand import BRAND, GROUP, PLACED_AT, Stand, wait_until
 
 __all__ = ["bare"]
 
@@ -208,7 +208,7 @@ def test_regulator_of_some_products_opens_acts_of_brands_that_have_no_others(
 
 async def _enqueue_of_new_brand(slug: str, gtin: str, session: Session) -> list[uuid.UUID]:
     issuer = await session.get_one(Issuer, (await catalogue.brand_named(session, BRAND)).issuer_id)
-    brand = await catalogue.create_brand(session, issuer, "Group of a log", slug, "店", "Shop", PLACED_AT)
+    brand = await catalogue.create_brand(session, issuer, GROUP, slug, "店", "Shop", PLACED_AT)
     await catalogue.create_product(session, brand, gtin, "货", "Goods", PLACED_AT)
     entry = NewEntry("act", uuid.uuid4(), brand.brand_id, record_of({"type": "act"}))
     return await log_queue.enqueue(session, [entry], system_clock())

@@ -95,6 +95,7 @@ PUBLIC_PATHS = {
     "/v1/packing",
     "/v1/packing/contents",
     "/v1/packing/containers",
+    "/v1/packing/present",
     "/v1/brand/life",
     "/v1/brand/lots",
     "/v1/packing/holding",
