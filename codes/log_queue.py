@@ -5,11 +5,13 @@ The sequencer (`scan_api.transparency`) takes what is pending and gives it its p
 commitments alone (docs/transparency-log.md), so a record can be erased, and the tree stays.
 """
 
+import asyncio
+import itertools
 import json
 import re
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -29,6 +31,9 @@ KIND_CHARACTERS_MAX: Final = 40
 RECORD_BYTES_MAX: Final = 15 * 1024 * 1024
 """With its salt still a line that an audit reads."""
 ENQUEUED_AT_ONCE_MAX: Final = 100_000
+PREPARED_AT_ONCE: Final = 50
+WRITTEN_AT_ONCE: Final = 100
+"""Rows that are made into lines while the database takes in those before."""
 PENDING_COUNTED_MAX: Final = 1_000_000
 ERASED_AT_ONCE_MAX: Final = 1_000
 _COPIED_MIN: Final = 20
@@ -102,6 +107,17 @@ class NewEntry:
     record: bytes = field(repr=False)
 
 
+_Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows of `log_entry` and `log_pending`."""
+
+    entries: Sequence[_Row] = field(repr=False)
+    pending: Sequence[_Row] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """An entry that was pending: its id and its commitment of 32 bytes."""
@@ -139,25 +155,39 @@ def record_around(content: Mapping[str, Any], name: str, json_text: str) -> byte
     return b"%s,%s:%s}" % (record_of(content)[:-1], json.dumps(name).encode(), value)
 
 
-async def enqueue(session: Session, entries: Sequence[NewEntry], now: datetime) -> list[uuid.UUID]:
+async def enqueue(session: Session, entries: Iterable[NewEntry], now: datetime) -> list[uuid.UUID]:
     """Log these, in the caller's transaction and in this order; returns their ids, version 7, ascending.
 
     At most 100,000 at once. Raises LogRecordInvalid.
     """
-    if len(entries) > ENQUEUED_AT_ONCE_MAX:
-        raise LogRecordInvalid(f"at most {ENQUEUED_AT_ONCE_MAX:,} records are logged at once")
-    made, pending = [], []
-    salts = secrets.token_bytes(SALT_BYTES * len(entries))
-    for number, entry in enumerate(entries):
-        _check(entry)
-        opening = _opening(salts[SALT_BYTES * number :][:SALT_BYTES], entry.record)
-        entry_id = new_id()
-        # In the order of the table's columns.
-        made.append((entry_id, entry.kind, entry.subject, entry.brand_id, entry.record, opening.salt, now))
-        pending.append((entry_id, opening.commitment, now))
-    for table, rows in ((table_of(LogEntry), made), (table_of(LogPending), pending)):
-        await write_rows(session, table, rows)
-    return [row[0] for row in pending]
+    return await put(session, await prepare(entries, now))
+
+
+async def prepare(entries: Iterable[NewEntry], now: datetime) -> Prepared:
+    """What `enqueue` writes, made a few at a time, so that somebody else's database can work meanwhile."""
+    made: list[_Row] = []
+    pending: list[_Row] = []
+    rest = iter(entries)
+    while some := list(itertools.islice(rest, PREPARED_AT_ONCE)):
+        if len(made) + len(some) > ENQUEUED_AT_ONCE_MAX:
+            raise LogRecordInvalid(f"at most {ENQUEUED_AT_ONCE_MAX:,} records are logged at once")
+        salts = secrets.token_bytes(SALT_BYTES * len(some))
+        for number, entry in enumerate(some):
+            _check(entry)
+            opening = _opening(salts[SALT_BYTES * number :][:SALT_BYTES], entry.record)
+            entry_id = new_id()
+            # In the order of the table's columns.
+            made.append((entry_id, entry.kind, entry.subject, entry.brand_id, entry.record, opening.salt, now))
+            pending.append((entry_id, opening.commitment, now))
+        await asyncio.sleep(0)
+    return Prepared(made, pending)
+
+
+async def put(session: Session, prepared: Prepared) -> list[uuid.UUID]:
+    """The rest of `enqueue`."""
+    await write_rows(session, table_of(LogEntry), prepared.entries)
+    await write_rows(session, table_of(LogPending), prepared.pending)
+    return [row[0] for row in prepared.pending]
 
 
 def _check(entry: NewEntry) -> None:
@@ -189,8 +219,13 @@ async def write_rows(session: Session, table: Table, rows: Sequence[Sequence[Any
         values = [dict(zip(names, row, strict=True)) for row in rows]
         await (await session.connection()).execute(table.insert(), values)
         return
+    parts = (rows[start : start + WRITTEN_AT_ONCE] for start in range(0, len(rows), WRITTEN_AT_ONCE))
+    await copy_lines(session, table, itertools.chain.from_iterable(map(_lines, parts)))
+
+
+def _lines(rows: Sequence[Sequence[Any]]) -> Iterable[str]:
     columns = map(_column_written, zip(*rows, strict=True))
-    await copy_lines(session, table, list(map("\t".join, zip(*columns, strict=True))))
+    return map("\t".join, zip(*columns, strict=True))
 
 
 def _column_written(values: Sequence[object]) -> Sequence[str]:

@@ -5,7 +5,8 @@ Domain code receives an open session and never commits; whoever opened the sessi
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ Session = AsyncSession
 SQLITE_BUSY_TIMEOUT_MS = 10_000
 POSTGRES_STATEMENT_TIMEOUT_MS = 15_000
 POSTGRES_LOCK_TIMEOUT_MS = 10_000
+COPIED_AT_ONCE_LINES = 100
 POSTGRES_OPTIONS = (
     f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c lock_timeout={POSTGRES_LOCK_TIMEOUT_MS} -c timezone=UTC"
 )
@@ -199,14 +201,17 @@ async def driver_connection(session: Session) -> psycopg.AsyncConnection[object]
     return connection
 
 
-async def copy_lines(session: Session, table: Table, lines: Sequence[str]) -> None:
+async def copy_lines(session: Session, table: Table, lines: Iterable[str]) -> None:
     """Write rows with all columns of a table by PostgreSQL's COPY, a tenth of the cost of INSERT.
 
-    A line is a row in COPY's text format (PostgreSQL manual, COPY, "Text Format"), without its end.
+    A line is a row in COPY's text format (PostgreSQL manual, COPY, "Text Format"), without its end. They are asked for
+    while the database takes in those before.
     """
     into = f"COPY {table.name} ({', '.join(column.name for column in table.columns)}) FROM STDIN"
     async with (await driver_connection(session)).cursor() as cursor, cursor.copy(into) as copy:
-        await copy.write("\n".join([*lines, ""]))
+        rest = iter(lines)
+        while some := list(itertools.islice(rest, COPIED_AT_ONCE_LINES)):
+            await copy.write("\n".join([*some, ""]))
 
 
 def insert(session: Session, model: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:

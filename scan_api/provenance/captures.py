@@ -4,11 +4,12 @@ An event is accepted, is a duplicate of one that is there, or is refused with it
 the document (`GS1-Capture-Error-Behaviour: rollback`); with `proceed` the others are kept (EPCIS 2.0, 12.6).
 """
 
+import asyncio
 import contextlib
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -230,13 +231,18 @@ async def keep(
 async def _keep_new(session: Session, events: Sequence[NewEvent], shared: Mapping[str, Any]) -> None:
     """The one place where events become a part of the repository, whatever brought them; inside a savepoint."""
     columns = {name: value for name, value in shared.items() if name != "context_sha256"}
-    await repository.keep(session, events, columns)
-    await packing.apply(session, shared["brand_id"], events)
-    await lots.apply(session, shared["brand_id"], events)
-    await log_queue.enqueue(session, log_entries(events, shared), shared["record_time"])
+    # The leaves are made while the database takes the events in.
+    leaves = asyncio.create_task(log_queue.prepare(log_entries(events, shared), shared["record_time"]))
+    try:
+        await repository.keep(session, events, columns)
+        await packing.apply(session, shared["brand_id"], events)
+        await lots.apply(session, shared["brand_id"], events)
+        await log_queue.put(session, await leaves)
+    finally:
+        leaves.cancel()
 
 
-def log_entries(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> list[NewEntry]:
+def log_entries(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> Iterator[NewEntry]:
     """The events' leaves: each tells all that its event's row says, the text as it was captured, and the SHA-256 of the
     context that it is read by.
     """
@@ -250,15 +256,9 @@ def log_entries(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> list[N
     }
     # As `log_queue.record_around` writes it with `key` and `type`, but for what is the same in all.
     begin = log_queue.record_of(told)[:-1].decode()
-    return [
-        NewEntry(
-            "event",
-            event.event_key,
-            brand_id,
-            f'{begin},"key":"{event.event_key}","type":"event","event":{in_one_line(event.values["content"])}}}'.encode(),
-        )
-        for event in events
-    ]
+    for event in events:
+        record = f'{begin},"key":"{event.event_key}","type":"event","event":{in_one_line(event.values["content"])}}}'
+        yield NewEntry("event", event.event_key, brand_id, record.encode())
 
 
 def in_one_line(content: str) -> str:

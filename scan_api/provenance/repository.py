@@ -8,7 +8,7 @@ same id (EPCIS 2.0, 7.4.1.2) and is an event of its own.
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, ClassVar, Final, cast
@@ -176,11 +176,10 @@ async def keep(session: Session, events: Sequence[NewEvent], shared: Mapping[str
     await arrivals.note(session, shared["brand_id"], [event.event_key for event in ordered], shared["record_time"])
     try:
         if is_postgresql(session):
-            event_lines, thing_lines, party_lines = _lines(ordered, shared)
-            await copy_lines(session, table_of(EpcisEvent), event_lines)
-            await copy_lines(session, table_of(EventThing), thing_lines)
-            if party_lines:
-                await copy_lines(session, table_of(EventParty), party_lines)
+            await copy_lines(session, table_of(EpcisEvent), _event_lines(ordered, shared))
+            await copy_lines(session, table_of(EventThing), _thing_lines(ordered, shared["brand_id"]))
+            if any(event.parties for event in ordered):
+                await copy_lines(session, table_of(EventParty), _party_lines(ordered, shared["brand_id"]))
             return
         for table, rows in (
             (table_of(EpcisEvent), [{**event.values, **shared} for event in ordered]),
@@ -224,26 +223,32 @@ def _party_rows(events: Sequence[NewEvent], brand_id: int) -> list[dict[str, Any
 # sound events are URIs and have none of its special characters; what was sent may have.
 
 
-def _lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """The rows of the events, of the things and of the parties that they name."""
-    brand_id, recorded_at = shared["brand_id"], shared["record_time"].isoformat()
+def _event_lines(events: Sequence[NewEvent], shared: Mapping[str, Any]) -> Iterator[str]:
+    before, recorded_at = f"\t{shared['brand_id']}\t", shared["record_time"].isoformat()
     capture = f"{shared['capture_id'].hex}\t{shared['context_id'].hex}"
-    event_lines: list[str] = []
-    thing_lines: list[str] = []
-    party_lines: list[str] = []
     for event in events:
         values = event.values
-        key, happened_at = values["event_key"].hex, values["event_time"].isoformat()
-        words = [values[name] or _NULL for name in _WORDS]
-        event_lines.append(
-            f"{key}\t{brand_id}\t{values['event_id']}\t\\\\x{values['digest'].hex()}\t{values['type']}\t{happened_at}\t"
-            f"{recorded_at}\t{_TAB.join(words)}\t{'t' if values['is_error'] else 'f'}\t{capture}\t"
-            f"{_escaped(values['content'])}"
+        words = _TAB.join([values[name] or _NULL for name in _WORDS])
+        is_error = "t" if values["is_error"] else "f"
+        yield (
+            f"{values['event_key'].hex}{before}{values['event_id']}\t\\\\x{values['digest'].hex()}\t{values['type']}\t"
+            f"{values['event_time'].isoformat()}\t{recorded_at}\t{words}\t{is_error}\t"
+            f"{capture}\t{_escaped(values['content'])}"
         )
-        middle = f"\t{brand_id}\t{happened_at}\t{key}\t"
-        thing_lines += [thing + middle + part for thing, part in event.things]
-        party_lines += [f"{party}\t{brand_id}\t{happened_at}\t{key}" for party in event.parties]
-    return event_lines, thing_lines, party_lines
+
+
+def _thing_lines(events: Sequence[NewEvent], brand_id: int) -> Iterator[str]:
+    for event in events:
+        middle = f"\t{brand_id}\t{event.values['event_time'].isoformat()}\t{event.event_key.hex}\t"
+        for thing, part in event.things:
+            yield thing + middle + part
+
+
+def _party_lines(events: Sequence[NewEvent], brand_id: int) -> Iterator[str]:
+    for event in events:
+        end = f"\t{brand_id}\t{event.values['event_time'].isoformat()}\t{event.event_key.hex}"
+        for party in event.parties:
+            yield party + end
 
 
 def _escaped(text: str) -> str:
