@@ -239,6 +239,8 @@ def _written(value: object) -> str:
     """A field of COPY's text format (PostgreSQL manual, COPY, "Text Format")."""
     if isinstance(value, bytes):
         return f"\\\\x{value.hex()}"
+    if isinstance(value, uuid.UUID):
+        return value.hex  # quicker than with dashes
     return "\\N" if value is None else str(value)
 
 

@@ -8,7 +8,7 @@ same is measured at 100,000 events, and at 1,000,000 where there will be more, s
 
 The database is PostgreSQL with fsync. The journeys of `journeys` are in it as capture would have stored them, which is
 proved first: one is captured through HTTP, and its rows are compared with those that are made. The answers come from
-two servers as `fanxing serve` starts them, one a core of the machine, on one database, and each is of a random item.
+two `fanxing serve`, one a core of the machine, on one database, and each is of a random item.
 Beside it: pgbench reading the same rows by bare SQL, over as many connections.
 """
 
@@ -40,7 +40,8 @@ from tests.bench.serving import Postgres
 EVENTS_VARIABLE, EVENTS_DEFAULT, EVENTS_MAX = "FANXING_BENCH_EVENTS", 1_000_000, 10_000_000
 FIRST_STAGE, MIDDLE_STAGE = 100_000, 1_000_000
 CLIENTS, SECONDS, WARM_UP_SECONDS = 50, 10, 2
-SERVERS = 2
+SERVERS, CONNECTIONS = 2, 3
+"""CONNECTIONS: of each server to the database, which has the same two cores."""
 P95_MS_MAX, GROWTH_MAX = 100, 2
 _ITEMS_ASKED = 20_000
 _EVENTS_A_DOCUMENT = 1_000
@@ -225,8 +226,8 @@ def _measured(
 ) -> dict[str, _Measured]:
     items = random.Random(journeys).sample(range(journeys * ITEMS_ALL), min(_ITEMS_ASKED, journeys * ITEMS_ALL))
     found = {}
-    url = {"FANXING_BASE_URL": installation.url}
-    servers = [replace(installation, settings=url, port=free_port()) for _number in range(SERVERS)]
+    settings = {"FANXING_BASE_URL": installation.url, "FANXING_DATABASE_CONNECTIONS": str(CONNECTIONS)}
+    servers = [replace(installation, settings=settings, port=free_port()) for _number in range(SERVERS)]
     with contextlib.ExitStack() as until_done:
         pids = [until_done.enter_context(server.serving()) for server in servers]
         for what, path in _PATHS.items():
