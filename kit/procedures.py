@@ -171,7 +171,8 @@ class Procedure:
         return (
             f"(\n  {', '.join(taken + given)})\n"
             # Left to itself it plans a look at a list of names anew each time, at ten times the cost of the look.
-            "LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan\n"
+            # All statements of one that writes nothing see the state of the one moment when it was called.
+            f"LANGUAGE plpgsql {'VOLATILE' if self.writes else 'STABLE'} SET plan_cache_mode = force_generic_plan\n"
             f"AS $procedure$\n#variable_conflict use_column\nDECLARE\n{declared}BEGIN\n{body}{answer}"
             "END $procedure$"
         )

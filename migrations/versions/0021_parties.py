@@ -32,6 +32,8 @@ def upgrade() -> None:
         sa.Column("event_key", sa.Uuid(), nullable=False),
         sa.PrimaryKeyConstraint("party", "brand_id", "event_time", "event_key", name=op.f("pk_event_party")),
     )
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("SET LOCAL statement_timeout = 0")  # it reads all events
     rows = _rows(op.get_bind())
     while batch := list(itertools.islice(rows, _BATCH_ROWS)):
         op.bulk_insert(table, batch)

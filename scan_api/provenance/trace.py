@@ -36,7 +36,7 @@ class Direction(StrEnum):
 
     SELF = "self"
     AROUND = "around"
-    """It held the thing that was asked for, for a time."""
+    """It held the thing that was asked for, or one that was reached from it, for a time."""
     UP = "up"
     DOWN = "down"
 
@@ -128,8 +128,12 @@ class _Found:
         self.links[link] = None
         return True
 
-    def take(self, taken: Taken) -> None:
-        """Note the events of a step."""
+    def take(self, taken: Taken, steps: int) -> None:
+        """Note the containers and the events that a step met, whose things are so many steps away."""
+        self.is_cut |= len(taken.around) > THINGS_MAX
+        for name, child, key, since, until, level in taken.around[:THINGS_MAX]:
+            self.things.setdefault(name, Reached(name, Direction.AROUND, steps + level, since, until))
+            self.tie(Link(Tie.PACKED, child, name, key))
         for event in taken.events[:EVENTS_MAX]:
             if event.event_key in self.events:
                 continue
@@ -146,12 +150,11 @@ class _Found:
 
 def first_values(steps: int) -> dict[str, Any]:
     """The parameters of `trace_step` for the first step of a trace."""
-    return _limits(looks_around=True, looks_inside=steps > 0)
+    return _limits(looks_inside=steps > 0)
 
 
-def _limits(*, looks_around: bool, looks_inside: bool) -> dict[str, Any]:
-    asked = looks_around, looks_inside, EVENTS_MAX + 1, THINGS_MAX + 1
-    return dict(zip(trace_step.PARAMETERS, asked, strict=True))
+def _limits(*, looks_inside: bool) -> dict[str, Any]:
+    return dict(zip(trace_step.PARAMETERS, (looks_inside, EVENTS_MAX + 1, THINGS_MAX + 1), strict=True))
 
 
 async def trace(
@@ -164,11 +167,7 @@ async def trace(
     """
     found = _Found({name: Reached(name, Direction.SELF, 0) for name in names})
     first = first or await trace_step.take(ask, brand_id, names, **first_values(steps))
-    found.take(first)
-    found.is_cut |= len(first.around) > THINGS_MAX
-    for name, child, key, since, until, level in first.around[:THINGS_MAX]:
-        found.things.setdefault(name, Reached(name, Direction.AROUND, level, since, until))
-        found.tie(Link(Tie.PACKED, child, name, key))
+    found.take(first, 0)
     for direction in (Direction.UP, Direction.DOWN):
         frontier, inside = list(names), first.inside
         for step in range(1, steps + 1):
@@ -178,9 +177,9 @@ async def trace(
             frontier = found.reach(next_names, direction, step)
             if not frontier or found.is_cut:
                 break
-            limits = _limits(looks_around=False, looks_inside=direction is Direction.DOWN and step < steps)
+            limits = _limits(looks_inside=direction is Direction.DOWN and step < steps)
             taken = await trace_step.take(ask, brand_id, frontier, **limits)
-            found.take(taken)
+            found.take(taken, step)
             inside = taken.inside
     events = sorted(found.events.values(), key=lambda event: (event.event_time, event.event_key))
     own = frozenset(event.event_key for event in first.events)

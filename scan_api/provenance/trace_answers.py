@@ -77,7 +77,9 @@ def way_of(trace: Trace) -> Way:
         if event.is_error:
             continue
         content = _told.decode(event.content)
-        waypoints.append(_waypoint(event, content, things, event.event_key in trace.undone))
+        through = _nearest(content, things)
+        if through is not None:  # what it names may be beyond what one trace has room for
+            waypoints.append(_waypoint(event, content, through, event.event_key in trace.undone))
         for kind, identifier in _documents(content):
             documents.setdefault((kind, identifier), Paper(kind, identifier, event.event_id))
         for identifier in _certificates(content):
@@ -85,7 +87,7 @@ def way_of(trace: Trace) -> Way:
     return Way(tuple(waypoints), tuple(documents.values()), tuple(certificates.values()))
 
 
-def _waypoint(event: EventRow, content: _Told, things: Mapping[str, Reached], is_undone: bool) -> Waypoint:
+def _waypoint(event: EventRow, content: _Told, through: Reached, is_undone: bool) -> Waypoint:
     place = event.biz_location or event.read_point
     return Waypoint(
         event.event_time,
@@ -95,22 +97,21 @@ def _waypoint(event: EventRow, content: _Told, things: Mapping[str, Reached], is
         content.get("disposition"),
         place,
         _position(event.read_point) or _position(event.biz_location),
-        _nearest(content, things).name,
+        through.name,
         event.event_id,
         is_undone,
     )
 
 
-def _nearest(content: _Told, things: Mapping[str, Reached]) -> Reached:
+def _nearest(content: _Told, things: Mapping[str, Reached]) -> Reached | None:
     """Of the traced things that an event names the one that is the fewest steps away."""
-    nearest = None
+    nearest: Reached | None = None
     for name, _part in named_in(content):
         thing = things.get(name)
         if thing is not None and (nearest is None or thing.steps < nearest.steps):
             nearest = thing
             if nearest.steps == 0:
                 break
-    assert nearest is not None  # for what it names it is in the trace
     return nearest
 
 

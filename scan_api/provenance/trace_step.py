@@ -48,7 +48,6 @@ _KEYS: Final = f"""
         )
 """  # noqa: S608 - words of ours
 PARAMETERS: Final = {
-    "looks_around": Kind.BOOLEAN,
     "looks_inside": Kind.BOOLEAN,
     "events_max": Kind.INTEGER,
     "things_max": Kind.INTEGER,
@@ -73,7 +72,6 @@ def steps(are_these: str) -> tuple[Step, ...]:
                 "level": Kind.INTEGER,
             },
             collects="around",
-            when="looks_around",
         ),
         Step(
             event_rows.events_sql(_KEYS.format(are_these=are_these), "ASC"),
@@ -117,17 +115,16 @@ async def take(
     brand_id: int,
     names: Sequence[str],
     *,
-    looks_around: bool,
     looks_inside: bool,
     events_max: int,
     things_max: int,
 ) -> Taken:
     """One step from these things, by their one names; `around` and `inside` have `things_max` each at most."""
-    values = (brand_id, list(names), looks_around, looks_inside, events_max, things_max)
+    values = (brand_id, list(names), looks_inside, events_max, things_max)
     return taken_of(await ask(STEP, dict(zip(STEP.parameters, values, strict=True))))
 
 
 def taken_of(found: Mapping[str, Any]) -> Taken:
     """What a procedure with `steps` collected."""
     events, is_cut = event_rows.rows_of(found["events"])
-    return Taken(found["around"] or (), events, found["inside"] or (), is_cut)
+    return Taken(found["around"], events, found["inside"] or (), is_cut)
