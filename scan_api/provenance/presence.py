@@ -12,19 +12,18 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Uuid, literal, tuple_, union
 from sqlalchemy import select as sql_select
-from sqlmodel import col
+from sqlmodel import col, select
 
 from kit.db import Moment, Session
 from scan_api.provenance import packed, stock
 from scan_api.provenance.event_query import Path
 from scan_api.provenance.parties import EventParty, party_name
 from scan_api.provenance.repository import EpcisEvent
-from scan_api.provenance.stock import MOVING_STEPS, Holding, Move
+from scan_api.provenance.stock import EVENTS_AT_ONCE, MOVING_STEPS, Holding, Move
 
 EVENTS_READ_MAX: Final = 2_000
 """That name the place, for one page."""
 MOVES_READ_MAX: Final = 200
-MOVES_AT_ONCE: Final = 20
 THINGS_EXAMINED_MAX: Final = 1_000
 
 
@@ -59,10 +58,10 @@ async def page(
     """A page of what is at the place of this one name; it may be short or empty and lead on."""
     keys, end = await _keys(session, brand_id, place, now, after)
     found: list[tuple[Move, str]] = []
-    async for move in _moves(session, keys, place):
+    async for move, things in _moves(session, keys, place):
         behind = after.thing if after is not None and after.event_key == move.event_key else ""
         room = THINGS_EXAMINED_MAX - len(found)
-        names = await _moved(session, brand_id, move, behind, room + 1)
+        names = await _moved(session, brand_id, things, move.at, behind, room + 1)
         found += [(move, name) for name in names[:room]]
         if len(names) > room:
             end = _place_of(found[-1])
@@ -81,20 +80,26 @@ def _place_of(found: tuple[Move, str]) -> Position:
     return Position(move.at, move.event_key, name)
 
 
-async def _moved(session: Session, brand_id: int, move: Move, behind: str, count: int) -> list[str]:
+async def _moved(
+    session: Session, brand_id: int, things: Sequence[str], since: datetime, behind: str, count: int
+) -> list[str]:
     """What an event moved and what was in that since, by name, the first `count` behind a name."""
-    inside = await packed.ever_inside(session, brand_id, move.things, move.at, count, behind)
-    return sorted({*inside, *(name for name in move.things if name > behind)})[:count]
+    inside = await packed.ever_inside(session, brand_id, things, since, count, behind)
+    return sorted({*inside, *(name for name in things if name > behind)})[:count]
 
 
-async def _moves(session: Session, keys: Sequence[uuid.UUID], place: str) -> AsyncIterator[Move]:
-    """Those of these events that moved something to a place; few are in memory at once."""
-    for start in range(0, len(keys), MOVES_AT_ONCE):
-        some = keys[start : start + MOVES_AT_ONCE]
-        by_key = await stock.moves_with(session, some)
+async def _moves(
+    session: Session, keys: Sequence[uuid.UUID], place: str
+) -> AsyncIterator[tuple[Move, Sequence[str]]]:
+    """Those of these events that moved something to a place, and what they moved; few are in memory at once."""
+    for start in range(0, len(keys), EVENTS_AT_ONCE):
+        some = keys[start : start + EVENTS_AT_ONCE]
+        events = await session.exec(select(EpcisEvent).where(col(EpcisEvent.event_key).in_(some)))
+        by_key = {event.event_key: event for event in events}
         for key in some:
-            if by_key[key].place == place:
-                yield by_key[key]
+            move = stock.move_of(by_key[key])
+            if move.place == place:
+                yield move, stock.moved_by(by_key[key])
 
 
 async def _keys(

@@ -22,13 +22,15 @@ from kit.db import Moment, Session, is_postgresql
 from kit.errors import Invalid
 from scan_api.provenance import packed
 from scan_api.provenance.packed import ABOVE_ALL_SQL
-from scan_api.provenance.repository import KEYS_ASKED_AT_ONCE_MAX, EpcisEvent
+from scan_api.provenance.repository import EpcisEvent
 from scan_api.provenance.things import Part, name_of, things_of
 from scan_api.provenance.vocabulary import BUSINESS_STEPS, SOURCE_DESTINATION_TYPES, bare_word
 from scan_api.regulators import regions, territory
 
 HOLDER_CHARACTERS_MAX = 500
 HOLDERS_PER_BRAND_MAX = 10_000
+EVENTS_AT_ONCE = 20
+"""So many are in memory, with all that they say."""
 
 _OUT = frozenset({BUSINESS_STEPS["shipping"], BUSINESS_STEPS["departing"]})
 _IN = frozenset(BUSINESS_STEPS[word] for word in ("receiving", "arriving", "accepting", "stocking"))
@@ -90,7 +92,6 @@ class Move:
     holder: str | None
     place: str | None
     is_under_way: bool
-    things: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,10 @@ async def holding_of(session: Session, brand_id: int, name: str, at: datetime) -
 
 
 async def holdings_of(session: Session, brand_id: int, names: Sequence[str], at: datetime) -> dict[str, Holding]:
-    """The same for many things, in two statements; what nothing moved is missing."""
+    """The same for many things, in one statement and one for every 20 events; what nothing moved is missing."""
     asked = {"things": packed.names_given(session, names), "of_brand": brand_id, "at": at}
     rows = (await (await session.connection()).execute(_LAST_MOVES[is_postgresql(session)], asked)).all()
-    moves = await moves_with(session, {row.event_key for row in rows if row.event_key is not None})
+    moves = await _moves_with(session, {row.event_key for row in rows if row.event_key is not None})
     last: dict[str, Holding] = {}
     for thing, moved, since, event_key in rows:
         if event_key is None:
@@ -168,12 +169,12 @@ async def holdings_of(session: Session, brand_id: int, names: Sequence[str], at:
     return last
 
 
-async def moves_with(session: Session, keys: Collection[uuid.UUID]) -> dict[uuid.UUID, Move]:
+async def _moves_with(session: Session, keys: Collection[uuid.UUID]) -> dict[uuid.UUID, Move]:
     """What the events with these keys say of where things went."""
     found: dict[uuid.UUID, Move] = {}
     wanted = sorted(keys)
-    for start in range(0, len(wanted), KEYS_ASKED_AT_ONCE_MAX):
-        some = wanted[start : start + KEYS_ASKED_AT_ONCE_MAX]
+    for start in range(0, len(wanted), EVENTS_AT_ONCE):
+        some = wanted[start : start + EVENTS_AT_ONCE]
         for event in await session.exec(select(EpcisEvent).where(col(EpcisEvent.event_key).in_(some))):
             found[event.event_key] = move_of(event)
     return found
@@ -194,8 +195,12 @@ def move_of(event: EpcisEvent) -> Move:
         holder=goes_to.get("possessing_party") or goes_to.get("owning_party"),
         place=place or goes_to.get("location"),
         is_under_way=is_under_way,
-        things=tuple(name for name, part in things_of(content) if part in _MOVED_PARTS),
     )
+
+
+def moved_by(event: EpcisEvent) -> Sequence[str]:
+    """The things that a moving event names itself."""
+    return tuple(name for name, part in things_of(json.loads(event.content)) if part in _MOVED_PARTS)
 
 
 async def allotted_to(session: Session, order_id: int, issue_index: int) -> str | None:

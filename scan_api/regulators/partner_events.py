@@ -1,7 +1,8 @@
 """Events for partners: the simple event query, asked of what `visibility.decide` lets a partner see, and of no more.
 
 What passed through a partner is found by its names: those of parties and of places are indexed. Where brands share
-something with it, or it captured events itself, the brands' events are walked, and columns narrow what is looked into.
+something with it, or it captured events itself, or its names and the brands are too many together, the brands' events
+are walked, and columns narrow what is looked into.
 All brands are asked at once, so that no statement is made for each.
 What decides is the event itself. Page tokens are sealed: in the clear they would tell when something hidden happened.
 """
@@ -36,6 +37,8 @@ WALKS_MAX: Final = 5
 CAPTURES_READ_MAX: Final = 100_000
 """Of one partner's own, newest first."""
 TOKEN_CHARACTERS_MAX: Final = 500
+BRANCHES_MAX: Final = 500
+"""Paths times brands that are asked by name at once."""
 _PLACES: Final = (col(EpcisEvent.read_point), col(EpcisEvent.biz_location))
 
 
@@ -76,10 +79,13 @@ class _Captured:
 def _asked(query: EventQuery, brands: Sequence[int], viewer: Viewer, captured: _Captured) -> list[Asked]:
     """What the brands are asked together whose events are walked, and those where all is found by name."""
     walked = captured.brand_ids | {share.brand_id for share in viewer.shares}
+    paths = _paths(viewer)
+    if len(paths) * sum(one not in walked for one in brands) > BRANCHES_MAX:
+        walked = frozenset(brands)
     seen = replace(query.narrowed(_condition(viewer, brands, captured)), sift=_Sift(viewer, captured))
     asked = [
         Asked([one for one in brands if one in walked], seen),
-        Asked([one for one in brands if one not in walked], replace(seen, paths=_paths(viewer))),
+        Asked([one for one in brands if one not in walked], replace(seen, paths=paths)),
     ]
     return [one for one in asked if one.brand_ids]
 

@@ -158,6 +158,26 @@ async def test_the_events_of_many_brands_come_in_one_order(
     ]
 
 
+async def test_brands_are_walked_by_time_above_so_many_branches_and_the_answer_is_the_same(
+    trade: Trade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trade.brands(1, 2, sharing=True)
+    await trade.brands(3, 6)
+    by_name = 4 + WORLDS
+    async with trade.world.database.reading() as session:
+        viewer = (await partners.authenticate(session, f"Bearer {trade.key}", NOW)).viewer
+    paths = len(partner_events._paths(viewer))
+    answers: list[list[list[int]]] = []
+    for branches_max, branches in ((paths * by_name, paths * by_name), (paths * by_name - 1, 0)):
+        monkeypatch.setattr(partner_events, "BRANCHES_MAX", branches_max)
+        with counted(trade.world.database) as sent:
+            await trade.ask()
+        assert max(one.count("UNION ALL") + 1 for one in sent if "walked_at" in one) == max(branches, 1)
+        answers.append([await trade.walked(("perPage", "2"), *question) for question in QUESTIONS])
+    assert answers[0] == answers[1]
+    assert answers[0][0] == [*range(1_006, 1_000, -1), 2, 1]
+
+
 @ONE_DATABASE
 async def test_no_more_brands_are_asked_at_once_than_allowed(trade: Trade) -> None:
     await trade.brands(1, 1, sharing=True)
