@@ -19,11 +19,12 @@ from scan_api.provenance import packed, stock
 from scan_api.provenance.event_query import Path
 from scan_api.provenance.parties import EventParty, party_name
 from scan_api.provenance.repository import EpcisEvent
-from scan_api.provenance.stock import EVENTS_AT_ONCE, MOVING_STEPS, Holding, Move
+from scan_api.provenance.stock import MOVING_STEPS, Holding, Move
 
 EVENTS_READ_MAX: Final = 2_000
 """That name the place, for one page."""
 MOVES_READ_MAX: Final = 200
+MOVES_AT_ONCE: Final = 20
 THINGS_EXAMINED_MAX: Final = 1_000
 
 
@@ -88,12 +89,10 @@ async def _moved(
     return sorted({*inside, *(name for name in things if name > behind)})[:count]
 
 
-async def _moves(
-    session: Session, keys: Sequence[uuid.UUID], place: str
-) -> AsyncIterator[tuple[Move, Sequence[str]]]:
+async def _moves(session: Session, keys: Sequence[uuid.UUID], place: str) -> AsyncIterator[tuple[Move, Sequence[str]]]:
     """Those of these events that moved something to a place, and what they moved; few are in memory at once."""
-    for start in range(0, len(keys), EVENTS_AT_ONCE):
-        some = keys[start : start + EVENTS_AT_ONCE]
+    for start in range(0, len(keys), MOVES_AT_ONCE):
+        some = keys[start : start + MOVES_AT_ONCE]
         events = await session.exec(select(EpcisEvent).where(col(EpcisEvent.event_key).in_(some)))
         by_key = {event.event_key: event for event in events}
         for key in some:
