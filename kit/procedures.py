@@ -74,6 +74,11 @@ _LISTS: dict[Kind, TypeEngine[Any]] = {
     Kind.TEXTS: postgresql.ARRAY(sa.Text()),
 }
 
+_WRITTEN: Mapping[Kind, Callable[[Any], str]] = {
+    Kind.JSON: json.dumps,
+    # A twentieth of what the driver takes for a list.
+    Kind.UUIDS: lambda ids: f"{{{','.join([one.hex for one in ids])}}}",
+}
 _IN_JSON: Mapping[Kind, Any] = {
     Kind.UUID: uuid.UUID | None,
     Kind.BIGINT: int | None,
@@ -302,7 +307,7 @@ async def _ask(
 ) -> dict[str, Any]:
     # Raises KeyError when a value is missing.
     given = [
-        json.dumps(values[name]) if kind is Kind.JSON and values[name] is not None else values[name]
+        values[name] if kind not in _WRITTEN or values[name] is None else _WRITTEN[kind](values[name])
         for name, kind in procedure.parameters.items()
     ]
     try:
