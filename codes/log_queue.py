@@ -21,7 +21,7 @@ from sqlalchemy import CheckConstraint, LargeBinary, Table, Text, Uuid, func, te
 from sqlmodel import Field, SQLModel, col, select
 
 from kit.clock import iso
-from kit.db import Moment, Session, copy_lines, is_postgresql, table_of
+from kit.db import COPIED_AT_ONCE_LINES, Moment, Session, copy_lines, is_postgresql, table_of
 from kit.errors import Invalid
 from kit.ids import new_id
 from offline_sdk.errors import LogMalformed
@@ -32,8 +32,6 @@ RECORD_BYTES_MAX: Final = 15 * 1024 * 1024
 """With its salt still a line that an audit reads."""
 ENQUEUED_AT_ONCE_MAX: Final = 100_000
 PREPARED_AT_ONCE: Final = 50
-WRITTEN_AT_ONCE: Final = 100
-"""Rows that are made into lines while the database takes in those before."""
 PENDING_COUNTED_MAX: Final = 1_000_000
 ERASED_AT_ONCE_MAX: Final = 1_000
 _COPIED_MIN: Final = 20
@@ -219,7 +217,8 @@ async def write_rows(session: Session, table: Table, rows: Sequence[Sequence[Any
         values = [dict(zip(names, row, strict=True)) for row in rows]
         await (await session.connection()).execute(table.insert(), values)
         return
-    parts = (rows[start : start + WRITTEN_AT_ONCE] for start in range(0, len(rows), WRITTEN_AT_ONCE))
+    # As many as `copy_lines` asks for, while the database takes in those before.
+    parts = (rows[start : start + COPIED_AT_ONCE_LINES] for start in range(0, len(rows), COPIED_AT_ONCE_LINES))
     await copy_lines(session, table, itertools.chain.from_iterable(map(_lines, parts)))
 
 
